@@ -269,7 +269,9 @@ fn prune(attempts: &OwnedFd, older: &[u32]) -> Result<(), FileError> {
         if i < pruned {
             remove::remove_tree(attempts, &number.to_string()).map_err(io)?;
         } else if let Ok(dir) = file::open_dir(attempts, &number.to_string()) {
-            remove::remove_tree(&dir, "upper").and_then(|()| remove::remove_tree(&dir, "work")).map_err(io)?;
+            remove::remove_tree(&dir, "upper")
+                .and_then(|()| remove::remove_tree(&dir, "work"))
+                .map_err(io)?;
         }
     }
     Ok(())

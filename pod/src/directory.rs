@@ -136,6 +136,10 @@ impl PodDir {
         result.map_err(|source| PodError::File { id: self.id, source })
     }
 
+    fn files<T>(&self, act: impl FnOnce() -> Result<T, FileError>) -> Result<T, PodError> {
+        self.file(act())
+    }
+
     /// Whether the path still leads to this directory.
     pub(crate) fn is_in_place(&self) -> Result<bool, PodError> {
         let here = rustix::fs::fstat(&self.fd).map_err(|e| self.error("look at", e))?;
@@ -204,7 +208,7 @@ impl PodDir {
 
     /// Opens the storage of the `empty` volume `name`, making it with this mode when it is not there.
     pub fn make_volume(&self, name: &AppName, mode: u32) -> Result<OwnedFd, PodError> {
-        self.file((|| {
+        self.files(|| {
             file::make_dir(&self.fd, "volumes", DIR)?;
             let volumes = file::open_dir(&self.fd, "volumes")?;
             file::make_dir(&volumes, name.as_str(), DIR)?;
@@ -213,21 +217,21 @@ impl PodDir {
             rustix::fs::fchmod(&volume, Mode::from_raw_mode(mode & 0o7777))
                 .map_err(|e| FileError::io("set the mode of", &format!("volumes/{name}"), e))?;
             Ok(volume)
-        })())
+        })
     }
 
     /// Writes the manifest, marks the creation, and names the stage1. Only `prepare` calls this.
     pub fn write_manifest(&self, manifest: &PodManifest, stage1: &Stage1) -> Result<(), PodError> {
-        self.file((|| {
+        self.files(|| {
             file::write_json(&self.fd, "pod", manifest, PRIVATE)?;
             file::write_json(&self.fd, "stage1.json", stage1, PRIVATE)?;
             file::write(&self.fd, "pod-created", b"", PRIVATE)
-        })())
+        })
     }
 
     /// Adds an app: its configuration, its image, the directory for its root. Only `prepare` calls this.
     pub fn write_app(&self, name: &AppName, bundle: &Bundle) -> Result<(), PodError> {
-        self.file((|| {
+        self.files(|| {
             file::make_dir(&self.fd, "apps", DIR)?;
             let apps = file::open_dir(&self.fd, "apps")?;
             file::make_dir(&apps, name.as_str(), DIR)?;
@@ -236,28 +240,29 @@ impl PodDir {
             file::make_dir(&app, "attempts", DIR)?;
             file::write_json(&app, "config.json", &bundle.config, PRIVATE)?;
             file::write_json(&app, "image.json", &bundle.image, PRIVATE)
-        })())
+        })
     }
 
     /// Makes what `prepare` wrote survive a loss of power. A pod that is run at once has no need of it: it does not
     /// survive one either.
     pub fn sync(&self) -> Result<(), PodError> {
         let apps = self.manifest()?.apps;
-        self.file((|| {
+        self.files(|| {
             let top = ["pod", "stage1.json", "pod-created"].map(String::from);
-            let of_app = |name: &AppName| ["config.json", "image.json", ""].map(|f| format!("apps/{name}/{f}"));
+            let of_app =
+                |name: &AppName| ["config.json", "image.json", ""].map(|f| format!("apps/{name}/{f}"));
             let files = top.into_iter().chain(apps.iter().flat_map(|app| of_app(&app.name)));
             files.chain([".".to_owned()]).try_for_each(|name| file::sync(&self.fd, &name))
-        })())
+        })
     }
 
     /// Writes a file of `etc/`, 0644: `hosts`, `hostname`, `resolv.conf`. Only a launcher calls this.
     pub fn write_etc(&self, name: &str, content: &str) -> Result<(), PodError> {
-        self.file((|| {
+        self.files(|| {
             file::make_dir(&self.fd, "etc", DIR)?;
             let etc = file::open_dir(&self.fd, "etc")?;
             file::write(&etc, name, content.as_bytes(), Mode::from_raw_mode(0o644))
-        })())
+        })
     }
 
     /// Says how the pod is launched, now. Only a launcher calls this, while it holds the lock.

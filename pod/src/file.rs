@@ -68,9 +68,11 @@ pub(crate) fn make_dir(dir: impl AsFd, name: &str, mode: Mode) -> Result<(), Fil
 /// Reads a whole file.
 pub(crate) fn read(dir: impl AsFd, name: &str) -> Result<Vec<u8>, FileError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(|e| FileError::io("read", name, e))?;
+    let fd =
+        rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(|e| FileError::io("read", name, e))?;
     let mut bytes = Vec::new();
-    let _ = File::from(fd).take(MAX + 1).read_to_end(&mut bytes).map_err(|e| FileError::io("read", name, e))?;
+    let _ =
+        File::from(fd).take(MAX + 1).read_to_end(&mut bytes).map_err(|e| FileError::io("read", name, e))?;
     if bytes.len() as u64 > MAX {
         return Err(FileError::TooLarge { name: name.to_owned() });
     }
@@ -79,11 +81,15 @@ pub(crate) fn read(dir: impl AsFd, name: &str) -> Result<Vec<u8>, FileError> {
 
 /// Reads a file as JSON.
 pub(crate) fn read_json<T: DeserializeOwned>(dir: impl AsFd, name: &str) -> Result<T, FileError> {
-    serde_json::from_slice(&read(dir, name)?).map_err(|source| FileError::Json { name: name.to_owned(), source })
+    serde_json::from_slice(&read(dir, name)?)
+        .map_err(|source| FileError::Json { name: name.to_owned(), source })
 }
 
 /// Reads a file as JSON; a file that is not there is `None`.
-pub(crate) fn read_json_if_there<T: DeserializeOwned>(dir: impl AsFd, name: &str) -> Result<Option<T>, FileError> {
+pub(crate) fn read_json_if_there<T: DeserializeOwned>(
+    dir: impl AsFd,
+    name: &str,
+) -> Result<Option<T>, FileError> {
     match read_json(dir, name) {
         Ok(value) => Ok(Some(value)),
         Err(e) if e.is_not_found() => Ok(None),

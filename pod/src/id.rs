@@ -61,7 +61,8 @@ mod tests {
         let id: PodId = "6F2A1B3C-0000-4000-8000-00000000000a".parse().unwrap();
         assert_eq!(id.to_string(), "6f2a1b3c-0000-4000-8000-00000000000a");
         assert_eq!(id.short(), "6f2a1b3c");
-        for bad in ["", "6f2a", "6f2a1b3c000040008000000000000000a", "../../../../../etc/passwd-aaaaaaaaaaa"] {
+        for bad in ["", "6f2a", "6f2a1b3c000040008000000000000000a", "../../../../../etc/passwd-aaaaaaaaaaa"]
+        {
             assert!(bad.parse::<PodId>().is_err(), "{bad}");
         }
     }

@@ -113,7 +113,8 @@ mod tests {
             assert!(good.parse::<AppName>().is_ok(), "{good}");
         }
         let long = "a".repeat(64);
-        for bad in ["", "-a", "a-", "a--b", "A", "a.b", "a/b", "..", "a\n", "a%n", "ä", "a b", "a\0", &long] {
+        for bad in ["", "-a", "a-", "a--b", "A", "a.b", "a/b", "..", "a\n", "a%n", "ä", "a b", "a\0", &long]
+        {
             assert!(bad.parse::<AppName>().is_err(), "{bad:?}");
         }
     }

@@ -47,14 +47,8 @@ pub enum State {
 
 impl Phase {
     /// Every phase, in the order in which a pod goes through them.
-    pub const ALL: [Phase; 6] = [
-        Phase::Embryo,
-        Phase::Prepare,
-        Phase::Prepared,
-        Phase::Run,
-        Phase::ExitedGarbage,
-        Phase::Garbage,
-    ];
+    pub const ALL: [Phase; 6] =
+        [Phase::Embryo, Phase::Prepare, Phase::Prepared, Phase::Run, Phase::ExitedGarbage, Phase::Garbage];
 
     /// The directory's name.
     pub fn dir_name(self) -> &'static str {

@@ -13,7 +13,8 @@ use rustix::io::Errno;
 
 /// Removes everything in `top` but the entries named in `keep`.
 pub(crate) fn empty_dir(top: impl AsFd, keep: &[&str]) -> rustix::io::Result<()> {
-    let mut removal = Removal { top: top.as_fd().try_clone_to_owned().map_err(errno)?, pending: Vec::new(), moved: 0 };
+    let mut removal =
+        Removal { top: top.as_fd().try_clone_to_owned().map_err(errno)?, pending: Vec::new(), moved: 0 };
     for name in entries(&top)? {
         if !keep.iter().any(|k| k.as_bytes() == name.as_bytes()) && !unlink(&top, &name)? {
             removal.pending.push(name);
@@ -123,7 +124,8 @@ mod tests {
         let top = OwnedFd::from(std::fs::File::open(tmp.path()).unwrap());
         std::fs::write(tmp.path().join("keep"), "").unwrap();
         std::fs::create_dir(tmp.path().join("d")).unwrap();
-        let mut at = rustix::fs::openat(&top, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let mut at =
+            rustix::fs::openat(&top, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         for _ in 0..5000 {
             rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
             rustix::fs::symlinkat("/", &at, "root").unwrap();

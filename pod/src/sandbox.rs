@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn a_namespace_is_found_by_inode_wherever_its_descriptor_is() {
-        let fd = rustix::fs::open("/proc/self/ns/uts", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let fd =
+            rustix::fs::open("/proc/self/ns/uts", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let inode = rustix::fs::fstat(&fd).unwrap().st_ino;
         let held = Held { fd: 100_000, inode };
         let mut sandbox = Sandbox { holder: std::process::id(), namespaces: [(Kind::Uts, held)].into() };

@@ -1,9 +1,9 @@
 //! Names of signals, signal(7), as systemd and Kubernetes write them: without `SIG`; real-time ones as `RTMIN+n`.
 
 const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
-    "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
 /// The first real-time signal that glibc leaves to programs.
@@ -37,7 +37,8 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        for (text, n) in [("TERM", 15), ("SIGTERM", 15), ("15", 15), ("HUP", 1), ("SYS", 31), ("RTMIN+3", 37)] {
+        for (text, n) in [("TERM", 15), ("SIGTERM", 15), ("15", 15), ("HUP", 1), ("SYS", 31), ("RTMIN+3", 37)]
+        {
             assert_eq!(number(text), Some(n), "{text}");
         }
         for bad in ["", "0", "65", "255", "NOPE", "RTMIN+99", "SIG"] {

@@ -118,7 +118,9 @@ impl std::str::FromStr for Backoff {
     fn from_str(text: &str) -> Result<Self, InvalidBackoff> {
         let mut numbers = text.split(':').map(|n| n.parse::<u32>().ok());
         match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
-            (Some(Some(initial)), Some(Some(max)), Some(Some(reset)), None) => Ok(Self { initial, max, reset }),
+            (Some(Some(initial)), Some(Some(max)), Some(Some(reset)), None) => {
+                Ok(Self { initial, max, reset })
+            }
             _ => Err(InvalidBackoff(text.to_owned())),
         }
     }

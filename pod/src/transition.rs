@@ -5,7 +5,7 @@
 
 use rustix::io::Errno;
 
-use crate::{PodDir, PodError, Phase, lock, remove};
+use crate::{Phase, PodDir, PodError, lock, remove};
 
 /// A pod whose exclusive lock we hold. Dropping it closes our descriptor; the lock lives on in any copy of it that was
 /// inherited or passed on.

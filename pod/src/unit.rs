@@ -111,7 +111,12 @@ mod tests {
         assert_eq!(sandbox(id), "rkt-6f2a1b3c-0000-4000-8000-00000000000a.service");
         assert_eq!(parse(&sandbox(id)), Some(Unit::Sandbox(id)));
         assert_eq!(parse(&app(id, &web)), Some(Unit::App(id, web)));
-        for other in ["rkt-.service", "rkt-gc.service", "ssh.service", "rkt-6f2a1b3c-0000-4000-8000-00000000000ax.service"] {
+        for other in [
+            "rkt-.service",
+            "rkt-gc.service",
+            "ssh.service",
+            "rkt-6f2a1b3c-0000-4000-8000-00000000000ax.service",
+        ] {
             assert_eq!(parse(other), None, "{other}");
         }
     }

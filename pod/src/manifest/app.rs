@@ -22,7 +22,12 @@ pub struct App {
     /// A group's name or number, or an absolute path whose group is meant.
     pub group: Group,
     /// Further groups.
-    #[serde(default, rename = "supplementaryGIDs", deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        rename = "supplementaryGIDs",
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub supplementary_gids: Vec<u32>,
     /// Where it starts; `/` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,7 +119,9 @@ impl App {
     pub fn set_env(&mut self, name: &str, value: &str) {
         match self.environment.iter_mut().find(|e| e.name == name) {
             Some(entry) => value.clone_into(&mut entry.value),
-            None => self.environment.push(super::Annotation { name: name.to_owned(), value: value.to_owned() }),
+            None => {
+                self.environment.push(super::Annotation { name: name.to_owned(), value: value.to_owned() })
+            }
         }
     }
 }

@@ -42,7 +42,9 @@ pub enum ManifestError {
         value: i64,
     },
     /// Text that is to become an argument or an environment variable has a NUL.
-    #[error("app {0:?} has an argument or environment variable with a NUL character, or a variable without a name")]
+    #[error(
+        "app {0:?} has an argument or environment variable with a NUL character, or a variable without a name"
+    )]
     Text(AppName),
 }
 
@@ -99,7 +101,11 @@ fn absolute(path: &str) -> Result<(), ManifestError> {
 
 fn isolator(isolator: &Isolator) -> Result<(), ManifestError> {
     let bounds = |what, min, max, value: i64| {
-        if (min..=max).contains(&value) { Ok(()) } else { Err(ManifestError::Bounds { what, min, max, value }) }
+        if (min..=max).contains(&value) {
+            Ok(())
+        } else {
+            Err(ManifestError::Bounds { what, min, max, value })
+        }
     };
     match isolator {
         Isolator::OomScoreAdj(n) => bounds("oom-score-adj", -1000, 1000, i64::from(*n)),
@@ -124,12 +130,16 @@ mod tests {
         let app = |name: &str| json!({"name": name, "image": {"id": "sha256-aa"}});
         assert_eq!(manifest(json!({"apps": [app("a")], "volumes": null})), Ok(()));
         assert_eq!(manifest(json!({"apps": []})), Err(ManifestError::NoApps));
-        assert!(matches!(manifest(json!({"apps": [app("a"), app("a")]})), Err(ManifestError::DuplicateApp(_))));
+        assert!(matches!(
+            manifest(json!({"apps": [app("a"), app("a")]})),
+            Err(ManifestError::DuplicateApp(_))
+        ));
         let volume = json!({"name": "v", "kind": "empty"});
         let twice = json!({"apps": [app("a")], "volumes": [volume, volume]});
         assert!(matches!(manifest(twice), Err(ManifestError::DuplicateVolume(_))));
         for source in ["", "relative", "/a/../b", "/a\0b"] {
-            let host = json!({"apps": [app("a")], "volumes": [{"name": "v", "kind": "host", "source": source}]});
+            let host =
+                json!({"apps": [app("a")], "volumes": [{"name": "v", "kind": "host", "source": source}]});
             assert!(matches!(manifest(host), Err(ManifestError::Path(_))), "{source:?}");
         }
         let mut mounts = app("a");
