@@ -1,1 +1,38 @@
-//! placeholder
+//! Throwaway systemd nodes, images to run in them, and what the end-to-end tests and benchmarks share.
+//!
+//! A test asks for the kind of node it needs, works in it through a guard, and asserts:
+//!
+//! ```no_run
+//! use tests::{Kind, Node};
+//!
+//! let t = Node::shared(Kind::Hybrid).test("node_answers");
+//! let out = t.run(&["systemctl", "is-system-running"]);
+//! assert_eq!(out.stdout.trim(), "running");
+//! ```
+//!
+//! * [`Node`] boots (a second in namespaces, some seconds in a virtual machine) and runs commands;
+//! * [`Test`] is one test inside a node: its directories, and the record kept when it fails;
+//! * [`fixtures`] builds OCI images from Debian packages; [`registry`] serves them;
+//! * [`bench`] times commands against one another.
+//!
+//! Nodes belong to the process that booted them. However it dies, a keeper process notices the end of a
+//! pipe, kills the node and removes its control groups and files; what even a killed keeper leaves is
+//! removed at the next boot. Nothing here needs the machine to run systemd; everything needs root.
+
+pub mod agent;
+pub mod artifact;
+mod client;
+mod command;
+mod control_group;
+mod guard;
+pub mod keeper;
+mod kernel;
+mod node;
+pub mod root;
+pub mod terminal;
+mod vm;
+mod wire;
+
+pub use command::{Child, Command, Output, Status};
+pub use guard::Test;
+pub use node::{Bind, Kind, Node};
