@@ -1,0 +1,53 @@
+# The front door. Every target sets up what it needs; test, demo and bench need root, because they boot nodes.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PREFIX ?= /usr
+DESTDIR ?=
+CARGO ?= cargo
+
+.PHONY: help setup setup-bench build release lint test demo bench install clean
+
+help: ## What can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what building and testing need (Debian packages, the Rust toolchain)
+	@dist/setup test
+
+setup-bench:
+	@dist/setup bench
+
+build: setup ## Build for development
+	$(CARGO) build --workspace --all-targets
+
+release: setup ## Build what gets installed
+	$(CARGO) build --release -p stage0 -p stage1-ns -p kubelet
+
+lint: setup ## Formatting, clippy, licences and sources of dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	  $(CARGO) deny --offline check bans licenses sources; \
+	else echo "cargo-deny is not installed: dependencies are not checked (cargo install --locked cargo-deny)"; fi
+
+test: lint ## Every test, end to end ones included
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace --no-fail-fast
+
+demo: setup release ## The main job, shown in a screen or two
+	@examples/demo
+
+bench: setup-bench release ## The numbers, beside the peers'
+	$(CARGO) bench -p tests
+
+install: ## Install binaries, units and manuals below $(DESTDIR)$(PREFIX)
+	@test -x target/release/rkt || { echo "build first: make release" >&2; exit 1; }
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/rkt target/release/kubelet
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/lib/rkt target/release/stage1-ns
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system dist/systemd/*.service dist/systemd/*.timer
+	install -D -m 0644 dist/tmpfiles.d/rkt.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/rkt.conf
+	install -D -m 0644 dist/sysusers.d/rkt.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/rkt.conf
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 dist/man/*.1
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 dist/man/*.8
+
+clean: ## Remove what was built
+	$(CARGO) clean
