@@ -26,7 +26,7 @@ lint: setup ## Formatting, clippy, licences and sources of dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-	  $(CARGO) deny --offline check bans licenses sources; \
+	  $(CARGO) deny --log-level error check bans licenses sources; \
 	else echo "cargo-deny is not installed: dependencies are not checked (cargo install --locked cargo-deny)"; fi
 
 test: lint ## Every test, end to end ones included
