@@ -11,9 +11,8 @@
 //! and prints the end of each. Tests share nodes, so the journal may show the neighbours too.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -158,8 +157,7 @@ impl Drop for Test<'_> {
             return;
         }
         let kept = self.keep().map_or_else(|e| format!("and nothing was kept: {e:#}"), |d| where_kept(&d));
-        let _ = writeln!(std::io::stderr(), "\n{} failed; {kept}", self.name);
-        drop(Arc::clone(&self.record));
+        say(&format!("{} failed; {kept}", self.name));
     }
 }
 
@@ -170,9 +168,12 @@ fn where_kept(directory: &Path) -> String {
 fn print_tail(name: &str, text: &str) {
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines.get(lines.len().saturating_sub(TAIL)..).unwrap_or_default();
-    let mut err = std::io::stderr().lock();
-    let _ = writeln!(err, "--- {name}, the last {} of {} lines", tail.len(), lines.len());
-    tail.iter().for_each(|line| drop(writeln!(err, "{line}")));
+    say(&format!("--- {name}, the last {} of {} lines\n{}", tail.len(), lines.len(), tail.join("\n")));
+}
+
+#[expect(clippy::print_stderr, reason = "the test harness shows what is printed so only for tests that fail")]
+fn say(text: &str) {
+    eprintln!("{text}");
 }
 
 /// # Panics
