@@ -4,6 +4,19 @@
 //! sound and the manual page that states it. What rustix already wraps safely is called through rustix, not here.
 //! Nothing here knows what a pod is.
 //!
-//! * [`notify`]: sd_notify(3), both sides: the sender, and a listener for whoever plays systemd.
+//! * [`notify`]: sd_notify(3), both sides: the sender, and a listener for whoever plays systemd;
+//! * [`journal_stream`]: a connection to journald that can serve as stdout or stderr;
+//! * [`clone`](mod@clone), [`namespace`], [`exec`]: making processes and becoming others;
+//! * [`mount_attributes`] is mount_setattr(2);
+//! * [`seccomp`], [`signal`], [`descriptor`], [`network`]: one call or two each.
 
+pub mod clone;
+pub mod descriptor;
+pub mod exec;
+pub mod journal_stream;
+pub mod mount_attributes;
+pub mod namespace;
+pub mod network;
 pub mod notify;
+pub mod seccomp;
+pub mod signal;
