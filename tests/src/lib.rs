@@ -21,6 +21,7 @@
 
 pub mod agent;
 pub mod artifact;
+pub mod bench;
 mod client;
 mod command;
 mod control_group;
