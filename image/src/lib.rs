@@ -1,1 +1,64 @@
-//! placeholder
+//! Container images: from a name on a command line to trees that overlayfs can stack.
+//!
+//! [`fetch`] is the whole of it: it understands where an image is ([`ImageName`]), asks the registry, the OCI layout
+//! or the archive for it ([`Source`]), verifies every byte against its digest, unpacks each layer once into a tree of
+//! the [`Store`], and returns an [`Image`]: what to run (its configuration) and what to stack (its trees). The store is
+//! a directory that any number of processes share without a daemon; a killed fetch leaves nothing that the next one
+//! trips over; garbage collection never takes what somebody holds.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use image::{FetchOptions, ImageName, Store, fetch};
+//!
+//! let store = Store::open(Path::new("/var/lib/rkt/cas"))?;
+//! let name: ImageName = "docker.io/library/busybox:1.36".parse()?;
+//! let image = fetch(&store, &name, &FetchOptions::default(), &())?;
+//! println!("{} has {} layers, the lowest is {:?}", image.id, image.layers.len(), image.layers.first());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Images are hostile until proven otherwise: what an archive may do to the disk is the business of the `unpack`
+//! module, what a registry may do to us that of `registry`. Everything here is synchronous; layers are fetched by
+//! threads. Unpacking needs root: files get their owners, whiteouts are device nodes, and marking a directory as
+//! opaque takes CAP_SYS_ADMIN.
+
+#![forbid(unsafe_code)]
+
+mod digest;
+mod platform;
+mod reference;
+
+mod manifest;
+mod source;
+
+mod archive;
+mod credentials;
+mod layout;
+mod registry;
+
+mod layer;
+mod pipe;
+mod tarball;
+mod unpack;
+
+mod remove;
+mod store;
+
+mod fetch;
+mod progress;
+
+pub use archive::{Archive, ArchiveError};
+pub use credentials::{Credential, CredentialLookup, Credentials, CredentialsError};
+pub use digest::{Digest, DigestError, Hasher, ImageId};
+pub use fetch::{FetchError, FetchOptions, PullPolicy, fetch};
+pub use layer::LayerError;
+pub use layout::{Layout, LayoutError};
+pub use manifest::{DocumentError, MAX_DOCUMENT, MAX_LAYERS};
+pub use platform::Platform;
+pub use progress::{LayerEvent, Progress};
+pub use reference::{DEFAULT_REGISTRY, IdPrefix, ImageName, Reference, ReferenceError};
+pub use registry::{HttpError, Registry, RegistryError, RegistryOptions};
+pub use source::{Raw, Resolved, Source, SourceError, resolve};
+pub use store::{Candidates, GcPlan, GcReport, Image, ImageRecord, InUse, Pin, Store, StoreError};
+pub use tarball::TarError;
+pub use unpack::{Limits, Refusal, UnpackError, Unpacked};

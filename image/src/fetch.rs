@@ -1,0 +1,306 @@
+//! From a name to an image in the store.
+//!
+//! 1. Look in the store, if the policy says so.
+//! 2. Resolve the name to the manifest for the platform, verified.
+//! 3. If the store has that image, only its name is new. Otherwise read and check its configuration.
+//! 4. Bring in the layers that are missing, several at a time, the largest first. Each is held from then on.
+//! 5. Record the image and its name, and let go of the layers.
+//!
+//! A fetch that fails or is killed leaves no image and no name. Layers that were complete stay until they are
+//! collected: the next attempt finds them.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use oci_spec::image::Descriptor;
+
+use crate::archive::Archive;
+use crate::credentials::CredentialLookup;
+use crate::digest::{Digest, ImageId};
+use crate::layer::{Delivery, LayerError};
+use crate::layout::Layout;
+use crate::manifest::{self, DocumentError};
+use crate::platform::Platform;
+use crate::progress::{LayerEvent, Progress};
+use crate::reference::ImageName;
+use crate::registry::{Registry, RegistryOptions};
+use crate::source::{Resolved, Source, SourceError, resolve, small_blob};
+use crate::store::{Image, LayerHold, LayerSlot, Store, StoreError};
+use crate::unpack::Limits;
+
+/// When to look elsewhere than in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// When the store has nothing of that name. Local layouts and archives are always looked at: that costs little,
+    /// and whoever has just rebuilt an image means the new one.
+    New,
+    /// Never.
+    Never,
+    /// Always. What has not changed is not transferred again.
+    Update,
+}
+
+/// How to fetch.
+#[derive(Clone)]
+pub struct FetchOptions<'a> {
+    /// When to look elsewhere than in the store.
+    pub pull_policy: PullPolicy,
+    /// What the image is for.
+    pub platform: Platform,
+    /// Whether registries other than on loopback addresses may be spoken to without TLS.
+    pub allow_http: bool,
+    /// Names and passwords for registries.
+    pub credentials: &'a dyn CredentialLookup,
+    /// What each layer may use up.
+    pub limits: Limits,
+    /// Layers at a time.
+    pub parallel: usize,
+}
+
+/// An image cannot be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The policy is `never`, or it was asked for by id, and the store does not have it.
+    #[error("image {name} is not in the store, and is not to be fetched")]
+    NotInStore {
+        /// The image.
+        name: String,
+    },
+    /// Its source does not deliver.
+    #[error("cannot fetch image {name}")]
+    Source {
+        /// The image.
+        name: String,
+        /// Why not.
+        source: SourceError,
+    },
+    /// What its source delivers is no image that can be used here.
+    #[error("cannot use image {name}")]
+    Document {
+        /// The image.
+        name: String,
+        /// Why not.
+        source: DocumentError,
+    },
+    /// One of its layers cannot be brought in.
+    #[error("cannot fetch layer {layer} of image {name}")]
+    Layer {
+        /// The image.
+        name: String,
+        /// The layer, as the manifest calls it.
+        layer: Digest,
+        /// Why not.
+        source: LayerError,
+    },
+    /// The store cannot take it.
+    #[error("cannot store image {name}")]
+    Store {
+        /// The image.
+        name: String,
+        /// Why not.
+        source: StoreError,
+    },
+}
+
+impl Default for FetchOptions<'_> {
+    fn default() -> Self {
+        Self {
+            pull_policy: PullPolicy::New,
+            platform: Platform::host(),
+            allow_http: false,
+            credentials: &(),
+            limits: Limits::default(),
+            parallel: 4,
+        }
+    }
+}
+
+/// Fetches an image, unless the store has it and the policy is content with that.
+///
+/// # Errors
+/// [`FetchError`]; the store is then as before, except that complete layers may be new in it.
+pub fn fetch(
+    store: &Store,
+    name: &ImageName,
+    options: &FetchOptions<'_>,
+    progress: &dyn Progress,
+) -> Result<Image, FetchError> {
+    let name = &absolute(name);
+    let fetch = Fetch { store, name, text: name.to_string(), options, progress };
+    let local = matches!(name, ImageName::Oci { .. } | ImageName::DockerArchive { .. });
+    let only_store = options.pull_policy == PullPolicy::Never || matches!(name, ImageName::Id(_));
+    if (only_store || (options.pull_policy == PullPolicy::New && !local))
+        && let Some(image) = fetch.stored()?
+    {
+        return Ok(image);
+    }
+    if only_store {
+        return Err(FetchError::NotInStore { name: fetch.text });
+    }
+    let source = fetch.open().map_err(|source| fetch.source(source))?;
+    fetch.run(source.as_ref())
+}
+
+/// Names in the store must mean the same from every working directory.
+fn absolute(name: &ImageName) -> ImageName {
+    // Without a working directory, the path fails where it is used.
+    let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+    match name {
+        ImageName::Oci { path, tag } => ImageName::Oci { path: full(path), tag: tag.clone() },
+        ImageName::DockerArchive { path, name } => ImageName::DockerArchive { path: full(path), name: name.clone() },
+        other => other.clone(),
+    }
+}
+
+/// One fetch.
+struct Fetch<'a> {
+    store: &'a Store,
+    name: &'a ImageName,
+    text: String,
+    options: &'a FetchOptions<'a>,
+    progress: &'a dyn Progress,
+}
+
+impl Fetch<'_> {
+    fn source(&self, source: SourceError) -> FetchError {
+        FetchError::Source { name: self.text.clone(), source }
+    }
+
+    fn document(&self, source: DocumentError) -> FetchError {
+        FetchError::Document { name: self.text.clone(), source }
+    }
+
+    fn failed(&self, source: StoreError) -> FetchError {
+        FetchError::Store { name: self.text.clone(), source }
+    }
+
+    /// What the store has under this name, if it is complete and for the right platform.
+    fn stored(&self) -> Result<Option<Image>, FetchError> {
+        let Some(id) = self.store.find(self.name).map_err(|error| self.failed(error))? else { return Ok(None) };
+        Ok(self.image(id)?.filter(|image| image.platform == self.options.platform))
+    }
+
+    fn image(&self, id: ImageId) -> Result<Option<Image>, FetchError> {
+        match self.store.image(id) {
+            Ok(mut image) => {
+                self.store.touch(id);
+                image.name = (!matches!(self.name, ImageName::Id(_))).then(|| self.text.clone());
+                Ok(Some(image))
+            }
+            // Fetching again repairs it.
+            Err(StoreError::Incomplete { .. } | StoreError::NotFound(_) | StoreError::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn open(&self) -> Result<Box<dyn Source>, SourceError> {
+        let FetchOptions { allow_http, credentials, .. } = *self.options;
+        Ok(match self.name {
+            ImageName::Registry(reference) => {
+                Box::new(Registry::connect(reference, &RegistryOptions { allow_http, credentials })?)
+            }
+            ImageName::Oci { path, tag } => Box::new(Layout::open(path, tag.as_deref())?),
+            ImageName::DockerArchive { path, name } => Box::new(Archive::open(path, name.as_deref())?),
+            ImageName::Id(_) => return Err(SourceError::Depth),
+        })
+    }
+
+    fn run(&self, source: &dyn Source) -> Result<Image, FetchError> {
+        let resolved = resolve(source, &self.options.platform).map_err(|error| self.source(error))?;
+        let id = ImageId::new(resolved.digest);
+        if let Some(image) = self.image(id)? {
+            self.store.name(&self.text, id).map_err(|error| self.failed(error))?;
+            self.report_present(&resolved);
+            return Ok(image);
+        }
+        let config = small_blob(source, resolved.manifest.config()).map_err(|error| self.source(error))?;
+        let platform = &self.options.platform;
+        let (_, diff_ids) = manifest::configuration(&config, &resolved.manifest, platform)
+            .map_err(|error| self.document(error))?;
+        self.store.sweep().map_err(|error| self.failed(error))?;
+        let _holds = self.layers(source, &resolved, &diff_ids)?;
+        let recorded = self.store.record(&self.text, &resolved, &config, (&diff_ids, platform));
+        let id = recorded.map_err(|error| self.failed(error))?;
+        let mut image = self.store.image(id).map_err(|error| self.failed(error))?;
+        image.name = Some(self.text.clone());
+        Ok(image)
+    }
+
+    fn report_present(&self, resolved: &Resolved) {
+        for digest in resolved.manifest.layers().iter().filter_map(|layer| manifest::digest_of(layer).ok()) {
+            self.progress.layer(digest, LayerEvent::Present);
+        }
+    }
+
+    /// Brings in all layers and holds them.
+    fn layers(
+        &self,
+        source: &dyn Source,
+        resolved: &Resolved,
+        diff_ids: &[Digest],
+    ) -> Result<Vec<LayerHold>, FetchError> {
+        let mut todo: Vec<(Digest, &Descriptor)> = diff_ids.iter().copied().zip(resolved.manifest.layers()).collect();
+        todo.sort_by_key(|(diff_id, _)| *diff_id);
+        todo.dedup_by_key(|(diff_id, _)| *diff_id);
+        // The largest first: the work of the others fits in around it.
+        todo.sort_by_key(|(_, layer)| std::cmp::Reverse(layer.size()));
+        let (next, cancelled) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let done: Mutex<Result<Vec<LayerHold>, FetchError>> = Mutex::new(Ok(Vec::new()));
+        let work = || {
+            while let Some((diff_id, layer)) = todo.get(next.fetch_add(1, Ordering::Relaxed))
+                && !cancelled.load(Ordering::Relaxed)
+            {
+                let outcome = self.layer(source, layer, *diff_id, &cancelled);
+                let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                match (done.as_mut(), outcome) {
+                    (Ok(holds), Ok(hold)) => holds.push(hold),
+                    (Ok(_), Err(error)) => {
+                        cancelled.store(true, Ordering::Relaxed);
+                        *done = Err(error);
+                    }
+                    // The first failure is the one to tell.
+                    (Err(_), _) => {}
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.options.parallel.min(todo.len()) {
+                let _ = scope.spawn(work);
+            }
+            work();
+        });
+        done.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn layer(
+        &self,
+        source: &dyn Source,
+        descriptor: &Descriptor,
+        diff_id: Digest,
+        cancelled: &AtomicBool,
+    ) -> Result<LayerHold, FetchError> {
+        let digest = manifest::digest_of(descriptor).map_err(|error| self.source(error.into()))?;
+        let (limits, progress) = (&self.options.limits, self.progress);
+        let delivery = Delivery { source, descriptor, diff_id, limits, progress, cancelled };
+        loop {
+            let waiting = || self.progress.layer(digest, LayerEvent::Waiting);
+            let work = match self.store.layer(diff_id, waiting).map_err(|error| self.failed(error))? {
+                LayerSlot::Present(hold) => {
+                    self.progress.layer(digest, LayerEvent::Present);
+                    return Ok(hold);
+                }
+                LayerSlot::Missing(work) => work,
+            };
+            let (root, aside) = work.directories().map_err(|error| self.failed(error))?;
+            let unpacked = delivery.run(root, std::os::fd::AsFd::as_fd(&aside)).map_err(|source| {
+                self.progress.layer(digest, LayerEvent::Failed);
+                FetchError::Layer { name: self.text.clone(), layer: digest, source }
+            })?;
+            if let Some(hold) = work.finish(&unpacked).map_err(|error| self.failed(error))? {
+                self.progress.layer(digest, LayerEvent::Done);
+                return Ok(hold);
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! One layer on its way into the store: download, verify, inflate, verify, unpack, all at once.
+//!
+//! ```text
+//!  source ─▶ [download: sha256, size] ─▶ pipe ─▶ [inflate] ─▶ pipe ─▶ [sha256, unpack] ─▶ tree
+//! ```
+//!
+//! Three threads, so that a layer takes as long as its slowest stage. Nothing is believed before the end: the tree is
+//! in the store's work directory until the compressed bytes have the manifest's digest and size and the tar stream has
+//! the configuration's diff id. How a layer is compressed is seen from its first bytes; what its media type says about
+//! that is often wrong and never needed.
+//!
+//! A stage that fails closes its pipes, which stops the others. The stage furthest upstream is the one to blame: what
+//! came after it only saw a stream that ended early. A stage that finds nonsense reads on to the end, so that damage
+//! is called damage (the digest is wrong) and not a bad archive.
+
+use std::io::{self, BufRead, Read};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
+
+use flate2::bufread::MultiGzDecoder;
+use oci_spec::image::Descriptor;
+
+use crate::digest::{Digest, Hasher};
+use crate::manifest::digest_of;
+use crate::pipe::{Closed, Reader, Writer, pipe};
+use crate::progress::{LayerEvent, Progress};
+use crate::source::{Source, SourceError};
+use crate::unpack::{Limits, UnpackError, Unpacked, unpack};
+
+/// zstd frames that want a larger window (2^27 bytes) than `zstd --long` makes are refused: memory is bounded.
+const ZSTD_WINDOW_LOG: u32 = 27;
+/// Blocks of headers and padding that an entry may have in the stream beyond its data, on average.
+const OVERHEAD: u64 = 8 << 10;
+
+/// A layer cannot be brought into the store.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The source does not have it.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The download broke off.
+    #[error("cannot download the layer")]
+    Download(#[source] io::Error),
+    /// More or fewer bytes than announced.
+    #[error("the layer has {found} bytes, the manifest announces {expected}")]
+    Size {
+        /// By the manifest.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
+    /// The bytes that came are not the layer.
+    #[error("the layer is corrupt: what came has the digest {found}")]
+    Corrupt {
+        /// The digest of what came.
+        found: Digest,
+    },
+    /// It cannot be decompressed.
+    #[error("cannot decompress the layer")]
+    Inflate(#[source] io::Error),
+    /// It decompresses to more than the limits allow.
+    #[error("the layer decompresses to more than {limit} bytes")]
+    Bomb {
+        /// The limit.
+        limit: u64,
+    },
+    /// It decompresses to something else than the configuration says.
+    #[error("the unpacked layer has the digest {found}, the image's configuration says {expected}")]
+    DiffId {
+        /// By the configuration.
+        expected: Digest,
+        /// What it is.
+        found: Digest,
+    },
+    /// Its archive cannot be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+}
+
+/// What to bring where.
+pub(crate) struct Delivery<'a> {
+    pub(crate) source: &'a dyn Source,
+    pub(crate) descriptor: &'a Descriptor,
+    pub(crate) diff_id: Digest,
+    pub(crate) limits: &'a Limits,
+    pub(crate) progress: &'a dyn Progress,
+    /// Set when the fetch has failed elsewhere: there is no point in going on.
+    pub(crate) cancelled: &'a AtomicBool,
+}
+
+/// How a stage ended, if not in an error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Complete,
+    /// The stage behind it closed the pipe.
+    Stopped,
+}
+
+impl Delivery<'_> {
+    /// Unpacks the layer into `root`, with `aside` for what gets in the way.
+    pub(crate) fn run(&self, root: OwnedFd, aside: BorrowedFd<'_>) -> Result<Unpacked, LayerError> {
+        let expected = digest_of(self.descriptor).map_err(SourceError::from)?;
+        let blob = self.source.blob(self.descriptor)?;
+        self.progress.layer(expected, LayerEvent::Started { size: self.descriptor.size() });
+        let Limits { bytes, entries, .. } = self.limits;
+        let limit = bytes.saturating_add(entries.saturating_mul(OVERHEAD));
+        let (compressed_in, compressed_out) = pipe();
+        let (tar_in, tar_out) = pipe();
+        std::thread::scope(|scope| {
+            let download = scope.spawn(move || self.download(blob, expected, compressed_in));
+            let inflate = scope.spawn(move || inflate(compressed_out, tar_in, limit));
+            let unpacked = self.unpack(tar_out.hashing(), root, aside);
+            let (download, inflate) = (join(download), join(inflate));
+            match (download?, inflate?) {
+                (End::Complete, End::Complete) => unpacked,
+                // Stopped by what failed behind: that error is the one to tell.
+                _ => unpacked.and(Err(LayerError::Download(io::ErrorKind::Interrupted.into()))),
+            }
+        })
+    }
+
+    fn download(&self, mut blob: impl Read, expected: Digest, mut pipe: Writer) -> Result<End, LayerError> {
+        let (mut hasher, mut found) = (Hasher::default(), 0);
+        loop {
+            let look = |bytes: &[u8]| {
+                hasher.update(bytes);
+                self.progress.layer(expected, LayerEvent::Received { bytes: bytes.len() as u64 });
+            };
+            match pipe.fill_from(&mut blob, look) {
+                Err(Closed) => return Ok(End::Stopped),
+                Ok(Err(error)) => return Err(LayerError::Download(error)),
+                Ok(Ok(0)) => break,
+                Ok(Ok(count)) => found += count as u64,
+            }
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Ok(End::Stopped);
+            }
+            if found > self.descriptor.size() {
+                break;
+            }
+        }
+        let size = self.descriptor.size();
+        match hasher.finish() {
+            _ if found != size => Err(LayerError::Size { expected: size, found }),
+            found if found != expected => Err(LayerError::Corrupt { found }),
+            _ => Ok(End::Complete),
+        }
+    }
+
+    fn unpack(&self, stream: Reader, root: OwnedFd, aside: BorrowedFd<'_>) -> Result<Unpacked, LayerError> {
+        let (rest, outcome) = unpack(stream, root, aside, self.limits);
+        if outcome.as_ref().is_err_and(|error| !error.is_format()) {
+            return Ok(outcome?);
+        }
+        let found = rest.finish().map_err(LayerError::Download)?;
+        let expected = self.diff_id;
+        if found != expected {
+            return Err(LayerError::DiffId { expected, found });
+        }
+        Ok(outcome?)
+    }
+}
+
+fn inflate(mut from: Reader, to: Writer, limit: u64) -> Result<End, LayerError> {
+    let outcome = match from.fill_buf().map_err(LayerError::Inflate)? {
+        [0x1f, 0x8b, ..] => copy(&mut MultiGzDecoder::new(&mut from), to, limit),
+        // A zstd frame, or a skippable one, with which files made for lazy pulling begin.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(&mut from).map_err(LayerError::Inflate)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(LayerError::Inflate)?;
+            copy(&mut decoder, to, limit)
+        }
+        _ => copy(&mut from, to, limit),
+    };
+    if outcome.is_err() {
+        // To the end, for the digest. The rest is of no interest, nor is why it might not come.
+        let _ = io::copy(&mut from, &mut io::sink());
+    }
+    outcome
+}
+
+fn copy(from: &mut dyn Read, mut to: Writer, limit: u64) -> Result<End, LayerError> {
+    let mut total = 0_u64;
+    loop {
+        match to.fill_from(from, |_| {}) {
+            Err(Closed) => return Ok(End::Stopped),
+            Ok(Err(error)) => return Err(LayerError::Inflate(error)),
+            Ok(Ok(0)) => return Ok(End::Complete),
+            Ok(Ok(count)) => total += count as u64,
+        }
+        if total > limit {
+            return Err(LayerError::Bomb { limit });
+        }
+    }
+}
+
+/// A panic in a stage is a panic of the whole.
+fn join<T>(stage: ScopedJoinHandle<'_, T>) -> T {
+    stage.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

@@ -1,0 +1,220 @@
+//! The documents that describe an image: manifests, indexes, configurations.
+//!
+//! OCI image-spec v1 and Docker's image manifest version 2 schema 2 have one shape and differ in media types; both
+//! become the types of `oci-spec`. Docker's schema 1 is refused: its layers are named by nothing that can be verified
+//! once they are unpacked, and registries stopped serving it. Documents are small; more than [`MAX_DOCUMENT`] is
+//! refused before it is read.
+
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use serde::Deserialize;
+
+use crate::digest::{Digest, DigestError};
+use crate::platform::Platform;
+
+/// The most bytes that a manifest, an index or a configuration may have.
+pub const MAX_DOCUMENT: u64 = 4 << 20;
+/// The most layers that an image may have: overlayfs takes no more lower directories.
+pub const MAX_LAYERS: usize = 500;
+
+/// Docker's name for an index.
+pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Docker's name for a manifest.
+pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+
+/// What a manifest's address led to.
+#[derive(Debug)]
+pub(crate) enum Document {
+    /// One image for one platform.
+    Manifest(Box<ImageManifest>),
+    /// A choice of images.
+    Index(Box<ImageIndex>),
+}
+
+/// A manifest or configuration that describes no image we can use.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// Docker's image manifest version 2, schema 1.
+    #[error(
+        "the image is in Docker's schema 1 format, which cannot be verified once unpacked and is no longer supported: push it again with a current tool"
+    )]
+    Schema1,
+    /// Not JSON, or not of the shape that its type promises.
+    #[error("cannot parse the {what}")]
+    Json {
+        /// `manifest`, `index`, `configuration`, …
+        what: &'static str,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A type of content that is not part of an image.
+    #[error("{what} has the type {media_type:?}, which is not part of a container image")]
+    Type {
+        /// What has it.
+        what: &'static str,
+        /// The type.
+        media_type: String,
+    },
+    /// A digest of another algorithm.
+    #[error("cannot verify a part of the image")]
+    Digest(#[from] DigestError),
+    /// The manifest's layers and the configuration's do not correspond.
+    #[error("the manifest has {layers} layers, the configuration describes {diff_ids}")]
+    LayerCount {
+        /// In the manifest.
+        layers: usize,
+        /// In the configuration.
+        diff_ids: usize,
+    },
+    /// More layers than [`MAX_LAYERS`].
+    #[error("the image has {0} layers, more than the {MAX_LAYERS} that can be stacked")]
+    TooManyLayers(usize),
+    /// The image was built for something else.
+    #[error("the image is for {image}, {wanted} is wanted")]
+    Platform {
+        /// What it is for.
+        image: String,
+        /// What was asked for.
+        wanted: Platform,
+    },
+}
+
+/// What all documents have in common, to tell them apart by.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Header {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    manifests: Option<serde::de::IgnoredAny>,
+}
+
+/// Parses a manifest or an index. `media_type` is what the transport said about it; the document's own word counts
+/// more, because it is covered by the digest.
+///
+/// # Errors
+/// [`DocumentError`], if it is neither.
+pub(crate) fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Document, DocumentError> {
+    let json = |what| move |source| DocumentError::Json { what, source };
+    let header: Header = serde_json::from_slice(bytes).map_err(json("manifest"))?;
+    let media_type = header.media_type.as_deref().or(media_type).unwrap_or_default();
+    if header.schema_version == Some(1) || media_type.starts_with("application/vnd.docker.distribution.manifest.v1") {
+        return Err(DocumentError::Schema1);
+    }
+    match MediaType::from(media_type) {
+        MediaType::ImageIndex => {}
+        MediaType::Other(other) if other == DOCKER_LIST => {}
+        MediaType::ImageManifest => return manifest(bytes),
+        MediaType::Other(other) if other == DOCKER_MANIFEST => return manifest(bytes),
+        // Old OCI documents carry no type, and servers of plain files know none.
+        _ if header.media_type.is_none() && header.manifests.is_none() => return manifest(bytes),
+        _ if header.media_type.is_none() => {}
+        other => return Err(DocumentError::Type { what: "the manifest", media_type: other.to_string() }),
+    }
+    serde_json::from_slice(bytes).map(|index| Document::Index(Box::new(index))).map_err(json("index"))
+}
+
+fn manifest(bytes: &[u8]) -> Result<Document, DocumentError> {
+    serde_json::from_slice(bytes)
+        .map(|manifest| Document::Manifest(Box::new(manifest)))
+        .map_err(|source| DocumentError::Json { what: "manifest", source })
+}
+
+/// Parses a configuration and checks it against the manifest it belongs to: layer for layer, and for the platform.
+/// Returns the digests of the unpacked layers, bottom first.
+///
+/// # Errors
+/// [`DocumentError`].
+pub(crate) fn configuration(
+    bytes: &[u8],
+    manifest: &ImageManifest,
+    wanted: &Platform,
+) -> Result<(ImageConfiguration, Vec<Digest>), DocumentError> {
+    let config: ImageConfiguration =
+        serde_json::from_slice(bytes).map_err(|source| DocumentError::Json { what: "configuration", source })?;
+    let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+    if !wanted.accepts(&os, &architecture) {
+        let image = format!("{os}/{architecture}");
+        return Err(DocumentError::Platform { image, wanted: wanted.clone() });
+    }
+    let diff_ids = diff_ids(&config)?;
+    let layers = manifest.layers().len();
+    if layers != diff_ids.len() {
+        return Err(DocumentError::LayerCount { layers, diff_ids: diff_ids.len() });
+    }
+    if layers > MAX_LAYERS {
+        return Err(DocumentError::TooManyLayers(layers));
+    }
+    Ok((config, diff_ids))
+}
+
+/// The digests of the unpacked layers, bottom first.
+///
+/// # Errors
+/// [`DocumentError::Digest`].
+pub(crate) fn diff_ids(config: &ImageConfiguration) -> Result<Vec<Digest>, DocumentError> {
+    config.rootfs().diff_ids().iter().map(|id| Ok(id.parse()?)).collect()
+}
+
+/// Checks that a manifest is of a container image: not of an artifact that merely lives in a registry.
+///
+/// # Errors
+/// [`DocumentError::Type`] naming the part that is something else.
+pub(crate) fn check_types(manifest: &ImageManifest) -> Result<(), DocumentError> {
+    let wrong = |what, descriptor: &Descriptor| {
+        Err(DocumentError::Type { what, media_type: descriptor.media_type().to_string() })
+    };
+    match manifest.config().media_type() {
+        MediaType::ImageConfig => {}
+        MediaType::Other(other) if other == DOCKER_CONFIG => {}
+        _ => return wrong("the configuration", manifest.config()),
+    }
+    manifest.layers().iter().try_for_each(|layer| match layer.media_type() {
+        MediaType::ImageLayer | MediaType::ImageLayerGzip | MediaType::ImageLayerZstd => Ok(()),
+        MediaType::ImageLayerNonDistributable
+        | MediaType::ImageLayerNonDistributableGzip
+        | MediaType::ImageLayerNonDistributableZstd => Ok(()),
+        MediaType::Other(other) if other.starts_with(DOCKER_LAYER) => Ok(()),
+        _ => wrong("a layer", layer),
+    })
+}
+
+/// The digest of a descriptor, in our type.
+///
+/// # Errors
+/// [`DigestError`] for algorithms other than sha256.
+pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<Digest, DigestError> {
+    descriptor.digest().as_ref().parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_told_apart() {
+        let digest = Digest::of(b"");
+        let descriptor = |kind: &str| format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":2}}"#);
+        let config = descriptor("application/vnd.oci.image.config.v1+json");
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
+        let docker = format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_MANIFEST}","config":{config},"layers":[]}}"#);
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{config}]}}"#);
+        let list = format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_LIST}","manifests":[]}}"#);
+        let kind = |text: &str, sent: Option<&str>| match parse(text.as_bytes(), sent) {
+            Ok(Document::Manifest(_)) => "manifest".to_owned(),
+            Ok(Document::Index(_)) => "index".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(kind(&manifest, None), "manifest");
+        assert_eq!(kind(&manifest, Some("application/octet-stream")), "manifest");
+        assert_eq!(kind(&docker, Some("text/plain")), "manifest");
+        assert_eq!(kind(&index, None), "index");
+        assert_eq!(kind(&list, None), "index");
+        let one = r#"{"schemaVersion":1,"name":"x","fsLayers":[]}"#;
+        assert!(kind(one, None).contains("schema 1"));
+        assert!(kind(&manifest.replace('2', "-2"), None).contains("cannot parse"));
+        assert!(kind(r#"{"schemaVersion":2,"mediaType":"text/html"}"#, None).contains("text/html"));
+        assert!(kind("<html>", None).contains("cannot parse"));
+        assert!(kind("", None).contains("cannot parse"));
+    }
+}

@@ -1,0 +1,137 @@
+//! Making what is not a directory: files, links, nodes.
+
+use std::io::BufRead;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, chmodat, linkat, makedev, mknodat, openat, statat, symlinkat,
+};
+use rustix::io::{Errno, write};
+
+use super::metadata::Metadata;
+use super::path::TreePath;
+use super::tree::{Found, is_whiteout};
+use super::{Refusal, UnpackError, Unpacker};
+use crate::tarball::{Entries, Entry, Kind};
+
+/// The most symbolic link target that the kernel takes.
+const LINK_MAX: usize = 4095;
+
+/// Opens a directory that must be one itself, for setting what it has.
+pub(super) fn open_directory(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    openat(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+impl Unpacker<'_> {
+    pub(super) fn file<R: BufRead>(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &TreePath,
+        metadata: &Metadata,
+        entries: &mut Entries<R>,
+    ) -> Result<(), UnpackError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(metadata.mode & 0o777);
+        let fd = self.create(dir, name, path, |dir, name| openat(dir, name, flags, mode))?;
+        loop {
+            let piece = entries.data()?;
+            if piece.is_empty() {
+                break;
+            }
+            let count = match write(&fd, piece) {
+                Err(Errno::INTR) => 0,
+                other => other.map_err(UnpackError::system("write", path.as_bytes()))?,
+            };
+            entries.consume(count);
+        }
+        metadata.apply_to_file(&fd, &self.creator, path.as_bytes())
+    }
+
+    pub(super) fn symlink(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &TreePath,
+        target: &[u8],
+        metadata: &Metadata,
+    ) -> Result<(), UnpackError> {
+        if target.len() > LINK_MAX {
+            return Err(UnpackError::refused(path.as_bytes(), Refusal::TooLong));
+        }
+        self.create(dir, name, path, |dir, name| symlinkat(target, dir, name))?;
+        metadata.apply_to_name(dir, name, &self.creator, path.as_bytes())
+    }
+
+    /// The target's parent may be reached through links, within the tree; the target itself is taken as it is.
+    pub(super) fn hardlink(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &TreePath,
+        target: &[u8],
+    ) -> Result<(), UnpackError> {
+        let refused = |refusal| UnpackError::refused(path.as_bytes(), refusal);
+        let failed = || UnpackError::system("link", path.as_bytes());
+        let target = TreePath::parse(target).map_err(refused)?;
+        if target.is_root() {
+            return Err(refused(Refusal::LinkTarget));
+        }
+        let (parent, base) = target.split();
+        let from = self.tree.existing(parent).map_err(failed())?;
+        let existing = statat(&*from, base, AtFlags::SYMLINK_NOFOLLOW).map_err(failed())?;
+        if is_whiteout(&existing) || FileType::from_raw_mode(existing.st_mode) == FileType::Directory {
+            return Err(refused(Refusal::LinkTarget));
+        }
+        let same = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|there| (there.st_dev, there.st_ino) == (existing.st_dev, existing.st_ino));
+        if same {
+            return Ok(());
+        }
+        self.create(dir, name, path, |dir, name| linkat(&*from, base, dir, name, AtFlags::empty()))
+    }
+
+    pub(super) fn node(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &TreePath,
+        entry: &Entry,
+        metadata: &Metadata,
+    ) -> Result<(), UnpackError> {
+        let refused = |refusal| UnpackError::refused(path.as_bytes(), refusal);
+        let number = |value: u64| u32::try_from(value).map_err(|_| refused(Refusal::Device));
+        let device = makedev(number(entry.device.0)?, number(entry.device.1)?);
+        let kind = match entry.kind {
+            Kind::CharDevice if device == 0 => return Err(refused(Refusal::WhiteoutDevice)),
+            Kind::CharDevice => FileType::CharacterDevice,
+            Kind::BlockDevice => FileType::BlockDevice,
+            _ => FileType::Fifo,
+        };
+        let mode = Mode::from_raw_mode(metadata.mode & 0o777);
+        self.create(dir, name, path, |dir, name| mknodat(dir, name, kind, mode, device))?;
+        metadata.apply_to_name(dir, name, &self.creator, path.as_bytes())?;
+        // It was made a moment ago, in a tree that nobody else writes to: it is not a link.
+        chmodat(dir, name, Mode::from_raw_mode(metadata.mode), AtFlags::empty())
+            .map_err(UnpackError::system("set the mode of", path.as_bytes()))
+    }
+
+    /// Makes something; if the name is taken, clears it and makes it then.
+    fn create<T>(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &TreePath,
+        mut make: impl FnMut(&OwnedFd, &[u8]) -> Result<T, Errno>,
+    ) -> Result<T, UnpackError> {
+        let failed = || UnpackError::system("create", path.as_bytes());
+        match make(dir, name) {
+            Err(Errno::EXIST) => {}
+            other => return other.map_err(failed()),
+        }
+        if self.tree.clear(dir, name).map_err(failed())? == Found::Directory {
+            self.forget(path);
+        }
+        make(dir, name).map_err(failed())
+    }
+}

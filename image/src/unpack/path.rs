@@ -1,0 +1,156 @@
+//! Names in archives: outside text that says where to write.
+//!
+//! A leading slash and `.` and empty components mean nothing and are dropped, as every tool does. `..` is refused: no
+//! image builder writes it, and an archive that does wants something. Names that the kernel could not take are
+//! refused here, with the name in the error.
+
+use super::Refusal;
+
+const NAME_MAX: usize = 255;
+const PATH_MAX: usize = 4095;
+
+/// What makes a name a whiteout.
+const WHITEOUT: &[u8] = b".wh.";
+/// A directory that hides everything beneath it.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// AUFS' own bookkeeping, which means nothing to anybody else.
+const BOOKKEEPING: &[u8] = b".wh..wh.";
+
+/// A path within a tree: components joined by single slashes, none of them `.` or `..`; empty for the root itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct TreePath(Vec<u8>);
+
+/// What an entry's name asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// Something at this path.
+    Entry(TreePath),
+    /// Hide what lower layers have at this path.
+    Whiteout(TreePath),
+    /// Hide everything that lower layers have in this directory.
+    Opaque(TreePath),
+    /// Nothing.
+    Bookkeeping,
+}
+
+impl TreePath {
+    pub(super) fn parse(name: &[u8]) -> Result<Self, Refusal> {
+        let mut path = Vec::with_capacity(name.len());
+        for component in name.split(|byte| *byte == b'/') {
+            match component {
+                b"" | b"." => continue,
+                b".." => return Err(Refusal::DotDot),
+                _ if component.len() > NAME_MAX => return Err(Refusal::TooLong),
+                _ if component.contains(&0) => return Err(Refusal::Nul),
+                _ => {}
+            }
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(component);
+        }
+        if path.len() > PATH_MAX { Err(Refusal::TooLong) } else { Ok(Self(path)) }
+    }
+
+    pub(super) fn root() -> Self {
+        Self(Vec::new())
+    }
+
+    /// What the paths of everything in this directory begin with. Not a path itself: it is for comparing.
+    pub(super) fn inside(&self) -> Self {
+        Self([self.as_bytes(), b"/"].concat())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(super) fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The directory, and the last component.
+    pub(super) fn split(&self) -> (&[u8], &[u8]) {
+        match self.0.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => {
+                let (parent, base) = self.0.split_at(slash);
+                (parent, base.get(1..).unwrap_or_default())
+            }
+            None => (&[], &self.0),
+        }
+    }
+}
+
+impl Target {
+    pub(super) fn parse(name: &[u8]) -> Result<Self, Refusal> {
+        let path = TreePath::parse(name)?;
+        if path.as_bytes().starts_with(BOOKKEEPING) && path.as_bytes() != OPAQUE {
+            return Ok(Self::Bookkeeping);
+        }
+        let (parent, base) = path.split();
+        if parent.split(|byte| *byte == b'/').any(|component| component.starts_with(WHITEOUT)) {
+            return Err(Refusal::InsideWhiteout);
+        }
+        let Some(hidden) = base.strip_prefix(WHITEOUT) else { return Ok(Self::Entry(path)) };
+        match hidden {
+            _ if base == OPAQUE => Ok(Self::Opaque(TreePath(parent.to_vec()))),
+            _ if base.starts_with(BOOKKEEPING) => Ok(Self::Bookkeeping),
+            b"" | b"." | b".." => Err(Refusal::WhiteoutName),
+            _ if parent.is_empty() => Ok(Self::Whiteout(TreePath(hidden.to_vec()))),
+            _ => Ok(Self::Whiteout(TreePath([parent, b"/", hidden].concat()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_are_understood() {
+        let path = |text: &str| TreePath(text.as_bytes().to_vec());
+        let entry = |text| Ok(Target::Entry(path(text)));
+        let long = "n".repeat(256);
+        let deep = "d/".repeat(2100);
+        let table = [
+            ("a/b", entry("a/b")),
+            ("./a//b/.", entry("a/b")),
+            ("/etc/passwd", entry("etc/passwd")),
+            ("", entry("")),
+            ("./", entry("")),
+            ("..a/b..", entry("..a/b..")),
+            ("../a", Err(Refusal::DotDot)),
+            ("a/../b", Err(Refusal::DotDot)),
+            ("a/..", Err(Refusal::DotDot)),
+            ("a\0b", Err(Refusal::Nul)),
+            (&long, Err(Refusal::TooLong)),
+            (&deep, Err(Refusal::TooLong)),
+            (".wh.a", Ok(Target::Whiteout(path("a")))),
+            ("d/.wh.a", Ok(Target::Whiteout(path("d/a")))),
+            ("d/.wh.", Err(Refusal::WhiteoutName)),
+            (".wh..", Err(Refusal::WhiteoutName)),
+            ("d/.wh...", Err(Refusal::WhiteoutName)),
+            (".wh.../x", Err(Refusal::InsideWhiteout)),
+            ("d/.wh.a/b", Err(Refusal::InsideWhiteout)),
+            ("d/.wh..wh..opq", Ok(Target::Opaque(path("d")))),
+            (".wh..wh..opq", Ok(Target::Opaque(path("")))),
+            (".wh..wh.plnk/1.2", Ok(Target::Bookkeeping)),
+            ("d/.wh..wh.aufs", Ok(Target::Bookkeeping)),
+        ];
+        for (name, expected) in table {
+            assert_eq!(Target::parse(name.as_bytes()), expected, "{name:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leads_out(name in prop::collection::vec(prop_oneof![Just(b'/'), Just(b'.'), Just(b'w'), Just(b'h'), any::<u8>()], 0..60)) {
+            if let Ok(Target::Entry(path) | Target::Whiteout(path) | Target::Opaque(path)) = Target::parse(&name) {
+                prop_assert!(!path.as_bytes().starts_with(b"/"));
+                let bad = |component: &[u8]| component.is_empty() || component == b"." || component == b"..";
+                prop_assert!(path.is_root() || !path.as_bytes().split(|byte| *byte == b'/').any(bad));
+            }
+        }
+    }
+}

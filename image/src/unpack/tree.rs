@@ -1,0 +1,187 @@
+//! The tree being written: directories beneath one descriptor, never above it.
+//!
+//! Every parent directory is opened with `openat2(RESOLVE_IN_ROOT)`: links on the way, absolute or with `..`, lead to
+//! places within the tree, as they will for the app. Directories that are missing are made, also where a link dangles
+//! (the archive may bring the link before its target, or a lower layer has the target). Descriptors of parents are
+//! kept; they are all dropped when anything on a path to them is replaced.
+//!
+//! What stands in the way of an entry is moved aside, into a directory outside the tree that goes with the work.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags, fsetxattr, mkdirat, openat2, readlinkat, renameat,
+    statat, unlinkat,
+};
+use rustix::io::{Errno, Result};
+
+/// Parents whose descriptors are kept.
+const CACHED: usize = 64;
+/// Links on one path, as the kernel allows.
+const MAX_LINKS: usize = 40;
+
+/// A tree and the place where things go that are in its way.
+pub(super) struct Tree<'a> {
+    root: Rc<OwnedFd>,
+    aside: BorrowedFd<'a>,
+    moved: u64,
+    parents: HashMap<Vec<u8>, Rc<OwnedFd>>,
+}
+
+/// What was in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    /// A character device 0:0.
+    Whiteout,
+    Directory,
+    Other,
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(root: OwnedFd, aside: BorrowedFd<'a>) -> Self {
+        Self { root: Rc::new(root), aside, moved: 0, parents: HashMap::new() }
+    }
+
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The directory at `path`, which is made if it is missing.
+    pub(super) fn directory(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        if let Some(fd) = self.known(path) {
+            return Ok(fd);
+        }
+        let fd = match self.open(path, ResolveFlags::IN_ROOT) {
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make(path)?,
+            other => other?,
+        };
+        Ok(self.remember(path, fd))
+    }
+
+    /// The directory at `path`, if there is one.
+    pub(super) fn existing(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        if let Some(fd) = self.known(path) {
+            return Ok(fd);
+        }
+        let fd = self.open(path, ResolveFlags::IN_ROOT)?;
+        Ok(self.remember(path, fd))
+    }
+
+    fn known(&self, path: &[u8]) -> Option<Rc<OwnedFd>> {
+        if path.is_empty() { Some(self.root.clone()) } else { self.parents.get(path).cloned() }
+    }
+
+    fn remember(&mut self, path: &[u8], fd: OwnedFd) -> Rc<OwnedFd> {
+        if self.parents.len() >= CACHED {
+            self.parents.clear();
+        }
+        let fd = Rc::new(fd);
+        let _ = self.parents.insert(path.to_vec(), fd.clone());
+        fd
+    }
+
+    fn open(&self, path: &[u8], resolve: ResolveFlags) -> Result<OwnedFd> {
+        let path: &[u8] = if path.is_empty() { b"." } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = resolve | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        loop {
+            // EAGAIN: something was renamed somewhere meanwhile, and the kernel is not sure (openat2(2)).
+            match openat2(&*self.root, path, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Makes what is missing of `path`, component by component, following links within the tree.
+    fn make(&mut self, path: &[u8]) -> Result<OwnedFd> {
+        let mut todo: Vec<Vec<u8>> = components(path);
+        let mut done: Vec<Vec<u8>> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = todo.pop() {
+            if name == b".." {
+                let _ = done.pop();
+                continue;
+            }
+            let dir = self.open(&done.join(&b'/'), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)?;
+            match statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => done.push(name),
+                    FileType::Symlink => {
+                        links += 1;
+                        if links > MAX_LINKS {
+                            return Err(Errno::LOOP);
+                        }
+                        let target = readlinkat(&dir, &*name, Vec::new())?;
+                        if target.as_bytes().starts_with(b"/") {
+                            done.clear();
+                        }
+                        todo.extend(components(target.as_bytes()));
+                    }
+                    _ if is_whiteout(&stat) => {
+                        unlinkat(&dir, &*name, AtFlags::empty())?;
+                        mkdirat(&dir, &*name, Mode::from_raw_mode(0o755))?;
+                        done.push(name);
+                        set_opaque(&self.open(&done.join(&b'/'), ResolveFlags::BENEATH)?)?;
+                    }
+                    _ => return Err(Errno::NOTDIR),
+                },
+                Err(Errno::NOENT) => {
+                    mkdirat(&dir, &*name, Mode::from_raw_mode(0o755))?;
+                    done.push(name);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.open(&done.join(&b'/'), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+    }
+
+    /// What is at `name`.
+    pub(super) fn look(dir: &OwnedFd, name: &[u8]) -> Result<Found> {
+        match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if is_whiteout(&stat) => Ok(Found::Whiteout),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(Found::Directory),
+            Ok(_) => Ok(Found::Other),
+            Err(Errno::NOENT) => Ok(Found::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes whatever is at `name` out of the way.
+    pub(super) fn clear(&mut self, dir: &OwnedFd, name: &[u8]) -> Result<Found> {
+        let found = Self::look(dir, name)?;
+        match found {
+            Found::Nothing => {}
+            Found::Directory => {
+                renameat(dir, name, self.aside, self.moved.to_string())?;
+                self.moved += 1;
+                self.parents.clear();
+            }
+            Found::Whiteout | Found::Other => {
+                unlinkat(dir, name, AtFlags::empty())?;
+                // It may have been a link on the way to a parent.
+                self.parents.clear();
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The components in reverse, ready to be popped; `.` and empty ones left out.
+fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    let meaning = |name: &&[u8]| !name.is_empty() && *name != b".";
+    path.split(|byte| *byte == b'/').filter(meaning).rev().map(<[u8]>::to_vec).collect()
+}
+
+/// Overlayfs takes a character device 0:0 for "nothing here, whatever is below".
+pub(super) fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// Tells overlayfs to show nothing from below in this directory.
+pub(super) fn set_opaque(dir: &OwnedFd) -> Result<()> {
+    fsetxattr(dir, "trusted.overlay.opaque", b"y", XattrFlags::empty())
+}
