@@ -33,7 +33,8 @@ test: lint ## Every test, end to end ones included
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace --no-fail-fast
 
-demo: setup release ## The main job, shown in a screen or two
+demo: setup ## The main job, shown in a screen or two
+	$(CARGO) build --release -p stage0 -p stage1-ns -p kubelet -p tests --bins
 	@examples/demo
 
 bench: setup-bench release ## The numbers, beside the peers'
