@@ -137,8 +137,10 @@ impl Credentials {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(unreadable)?,
         };
-        let mut paths: Vec<PathBuf> =
-            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(unreadable)?;
+        let mut paths: Vec<PathBuf> = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(unreadable)?;
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "json") && path.is_file());
         paths.sort();
         let mut found: BTreeMap<String, Credential> = BTreeMap::new();
@@ -217,7 +219,8 @@ fn decode(auth: &str) -> Option<Credential> {
 
 /// Docker writes `https://index.docker.io/v1/` where a reference says `docker.io`.
 fn normal(registry: &str) -> String {
-    let bare = registry.strip_prefix("https://").or_else(|| registry.strip_prefix("http://")).unwrap_or(registry);
+    let bare =
+        registry.strip_prefix("https://").or_else(|| registry.strip_prefix("http://")).unwrap_or(registry);
     let host = bare.split('/').next().unwrap_or(bare);
     match host {
         "index.docker.io" | "registry-1.docker.io" | "docker.io" => DEFAULT_REGISTRY.to_owned(),

@@ -73,7 +73,7 @@ pub enum FetchError {
         /// The image.
         name: String,
         /// Why not.
-        source: SourceError,
+        source: Box<SourceError>,
     },
     /// What its source delivers is no image that can be used here.
     #[error("cannot use image {name}")]
@@ -91,7 +91,7 @@ pub enum FetchError {
         /// The layer, as the manifest calls it.
         layer: Digest,
         /// Why not.
-        source: LayerError,
+        source: Box<LayerError>,
     },
     /// The store cannot take it.
     #[error("cannot store image {name}")]
@@ -129,17 +129,23 @@ pub fn fetch(
     let name = &absolute(name);
     let fetch = Fetch { store, name, text: name.to_string(), options, progress };
     let local = matches!(name, ImageName::Oci { .. } | ImageName::DockerArchive { .. });
-    let only_store = options.pull_policy == PullPolicy::Never || matches!(name, ImageName::Id(_));
-    if (only_store || (options.pull_policy == PullPolicy::New && !local))
-        && let Some(image) = fetch.stored()?
-    {
+    let by_id = matches!(name, ImageName::Id(_));
+    let stored = match options.pull_policy {
+        PullPolicy::New if local => None,
+        PullPolicy::Update if !by_id => None,
+        _ => fetch.stored()?,
+    };
+    if let Some(image) = stored {
         return Ok(image);
     }
-    if only_store {
-        return Err(FetchError::NotInStore { name: fetch.text });
+    let source = match options.pull_policy {
+        PullPolicy::Never => None,
+        _ => fetch.open().map_err(|source| fetch.source(source))?,
+    };
+    match source {
+        Some(source) => fetch.run(source.as_ref()),
+        None => Err(FetchError::NotInStore { name: fetch.text }),
     }
-    let source = fetch.open().map_err(|source| fetch.source(source))?;
-    fetch.run(source.as_ref())
 }
 
 /// Names in the store must mean the same from every working directory.
@@ -148,7 +154,9 @@ fn absolute(name: &ImageName) -> ImageName {
     let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
     match name {
         ImageName::Oci { path, tag } => ImageName::Oci { path: full(path), tag: tag.clone() },
-        ImageName::DockerArchive { path, name } => ImageName::DockerArchive { path: full(path), name: name.clone() },
+        ImageName::DockerArchive { path, name } => {
+            ImageName::DockerArchive { path: full(path), name: name.clone() }
+        }
         other => other.clone(),
     }
 }
@@ -164,7 +172,7 @@ struct Fetch<'a> {
 
 impl Fetch<'_> {
     fn source(&self, source: SourceError) -> FetchError {
-        FetchError::Source { name: self.text.clone(), source }
+        FetchError::Source { name: self.text.clone(), source: Box::new(source) }
     }
 
     fn document(&self, source: DocumentError) -> FetchError {
@@ -177,7 +185,9 @@ impl Fetch<'_> {
 
     /// What the store has under this name, if it is complete and for the right platform.
     fn stored(&self) -> Result<Option<Image>, FetchError> {
-        let Some(id) = self.store.find(self.name).map_err(|error| self.failed(error))? else { return Ok(None) };
+        let Some(id) = self.store.find(self.name).map_err(|error| self.failed(error))? else {
+            return Ok(None);
+        };
         Ok(self.image(id)?.filter(|image| image.platform == self.options.platform))
     }
 
@@ -189,21 +199,24 @@ impl Fetch<'_> {
                 Ok(Some(image))
             }
             // Fetching again repairs it.
-            Err(StoreError::Incomplete { .. } | StoreError::NotFound(_) | StoreError::Corrupt { .. }) => Ok(None),
+            Err(StoreError::Incomplete { .. } | StoreError::NotFound(_) | StoreError::Corrupt { .. }) => {
+                Ok(None)
+            }
             Err(error) => Err(self.failed(error)),
         }
     }
 
-    fn open(&self) -> Result<Box<dyn Source>, SourceError> {
+    /// Nothing for an id: only the store knows those.
+    fn open(&self) -> Result<Option<Box<dyn Source>>, SourceError> {
         let FetchOptions { allow_http, credentials, .. } = *self.options;
-        Ok(match self.name {
+        Ok(Some(match self.name {
             ImageName::Registry(reference) => {
                 Box::new(Registry::connect(reference, &RegistryOptions { allow_http, credentials })?)
             }
             ImageName::Oci { path, tag } => Box::new(Layout::open(path, tag.as_deref())?),
             ImageName::DockerArchive { path, name } => Box::new(Archive::open(path, name.as_deref())?),
-            ImageName::Id(_) => return Err(SourceError::Depth),
-        })
+            ImageName::Id(_) => return Ok(None),
+        }))
     }
 
     fn run(&self, source: &dyn Source) -> Result<Image, FetchError> {
@@ -221,7 +234,7 @@ impl Fetch<'_> {
         self.store.sweep().map_err(|error| self.failed(error))?;
         let _holds = self.layers(source, &resolved, &diff_ids)?;
         let recorded = self.store.record(&self.text, &resolved, &config, (&diff_ids, platform));
-        let id = recorded.map_err(|error| self.failed(error))?;
+        let (id, _pin) = recorded.map_err(|error| self.failed(error))?;
         let mut image = self.store.image(id).map_err(|error| self.failed(error))?;
         image.name = Some(self.text.clone());
         Ok(image)
@@ -240,7 +253,8 @@ impl Fetch<'_> {
         resolved: &Resolved,
         diff_ids: &[Digest],
     ) -> Result<Vec<LayerHold>, FetchError> {
-        let mut todo: Vec<(Digest, &Descriptor)> = diff_ids.iter().copied().zip(resolved.manifest.layers()).collect();
+        let mut todo: Vec<(Digest, &Descriptor)> =
+            diff_ids.iter().copied().zip(resolved.manifest.layers()).collect();
         todo.sort_by_key(|(diff_id, _)| *diff_id);
         todo.dedup_by_key(|(diff_id, _)| *diff_id);
         // The largest first: the work of the others fits in around it.
@@ -295,7 +309,7 @@ impl Fetch<'_> {
             let (root, aside) = work.directories().map_err(|error| self.failed(error))?;
             let unpacked = delivery.run(root, std::os::fd::AsFd::as_fd(&aside)).map_err(|source| {
                 self.progress.layer(digest, LayerEvent::Failed);
-                FetchError::Layer { name: self.text.clone(), layer: digest, source }
+                FetchError::Layer { name: self.text.clone(), layer: digest, source: Box::new(source) }
             })?;
             if let Some(hold) = work.finish(&unpacked).map_err(|error| self.failed(error))? {
                 self.progress.layer(digest, LayerEvent::Done);

@@ -167,7 +167,8 @@ fn inflate(mut from: Reader, to: Writer, limit: u64) -> Result<End, LayerError> 
         [0x1f, 0x8b, ..] => copy(&mut MultiGzDecoder::new(&mut from), to, limit),
         // A zstd frame, or a skippable one, with which files made for lazy pulling begin.
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(&mut from).map_err(LayerError::Inflate)?;
+            let mut decoder =
+                zstd::stream::read::Decoder::with_buffer(&mut from).map_err(LayerError::Inflate)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(LayerError::Inflate)?;
             copy(&mut decoder, to, limit)
         }

@@ -169,7 +169,8 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 fn read(path: &Path) -> Result<Vec<u8>, LayoutError> {
     let unreadable = |source| LayoutError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    let count = open(path).map_err(unreadable)?.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let count =
+        open(path).map_err(unreadable)?.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if count as u64 > MAX_DOCUMENT {
         return Err(LayoutError::TooLarge { path: path.to_owned() });
     }

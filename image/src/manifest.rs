@@ -98,7 +98,9 @@ pub(crate) fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Document, 
     let json = |what| move |source| DocumentError::Json { what, source };
     let header: Header = serde_json::from_slice(bytes).map_err(json("manifest"))?;
     let media_type = header.media_type.as_deref().or(media_type).unwrap_or_default();
-    if header.schema_version == Some(1) || media_type.starts_with("application/vnd.docker.distribution.manifest.v1") {
+    if header.schema_version == Some(1)
+        || media_type.starts_with("application/vnd.docker.distribution.manifest.v1")
+    {
         return Err(DocumentError::Schema1);
     }
     match MediaType::from(media_type) {
@@ -130,8 +132,8 @@ pub(crate) fn configuration(
     manifest: &ImageManifest,
     wanted: &Platform,
 ) -> Result<(ImageConfiguration, Vec<Digest>), DocumentError> {
-    let config: ImageConfiguration =
-        serde_json::from_slice(bytes).map_err(|source| DocumentError::Json { what: "configuration", source })?;
+    let config: ImageConfiguration = serde_json::from_slice(bytes)
+        .map_err(|source| DocumentError::Json { what: "configuration", source })?;
     let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
     if !wanted.accepts(&os, &architecture) {
         let image = format!("{os}/{architecture}");
@@ -197,7 +199,8 @@ mod tests {
         let descriptor = |kind: &str| format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":2}}"#);
         let config = descriptor("application/vnd.oci.image.config.v1+json");
         let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
-        let docker = format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_MANIFEST}","config":{config},"layers":[]}}"#);
+        let docker =
+            format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_MANIFEST}","config":{config},"layers":[]}}"#);
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{config}]}}"#);
         let list = format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_LIST}","manifests":[]}}"#);
         let kind = |text: &str, sent: Option<&str>| match parse(text.as_bytes(), sent) {

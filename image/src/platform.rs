@@ -33,7 +33,11 @@ impl Platform {
             "powerpc64" if cfg!(target_endian = "little") => ("ppc64le", None),
             other => (other, None),
         };
-        Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: variant.map(str::to_owned) }
+        Self {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        }
     }
 
     /// Whether an image built for `os` and `architecture` is meant for this platform. Variants are the business of an

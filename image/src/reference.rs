@@ -203,7 +203,10 @@ impl FromStr for Reference {
         let (bare, digest) = match bare.split_once('@') {
             Some((bare, digest)) => {
                 let parsed = digest.parse();
-                (bare, Some(parsed.map_err(|source| ReferenceError::Digest { name: text.to_owned(), source })?))
+                (
+                    bare,
+                    Some(parsed.map_err(|source| ReferenceError::Digest { name: text.to_owned(), source })?),
+                )
             }
             None => (bare, None),
         };
@@ -273,7 +276,9 @@ fn is_component(text: &str) -> bool {
     let runs = bytes.split(alphanumeric).filter(|run| !run.is_empty());
     bytes.first().is_some_and(alphanumeric)
         && bytes.last().is_some_and(alphanumeric)
-        && runs.into_iter().all(|run| matches!(run, b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-'))
+        && runs
+            .into_iter()
+            .all(|run| matches!(run, b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-'))
 }
 
 fn is_tag(text: &str) -> bool {
@@ -365,10 +370,42 @@ mod tests {
     fn what_names_no_image_is_refused() {
         let long = "a/".repeat(128);
         for bad in [
-            "", "docker://", "docker:", "UPPER", "a b", "a//b", "/a", "a/", "-a", "a-", "a..b", "a___b", "a:", "a:-x",
-            "a@sha256:00", "a@", "host:port/a", "ho_st:1/a", "host:99999/a", "host:/a:b:c", "[::1/a", "[zz]/a", "..",
-            "../a", "a/../b", "a\nb", "a%b", "oci:", "oci::x", "oci:/a:", "docker-archive:", "sha256-a", "sha256-XY",
-            "sha256-", "é", &long,
+            "",
+            "docker://",
+            "docker:",
+            "UPPER",
+            "a b",
+            "a//b",
+            "/a",
+            "a/",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "a:",
+            "a:-x",
+            "a@sha256:00",
+            "a@",
+            "host:port/a",
+            "ho_st:1/a",
+            "host:99999/a",
+            "host:/a:b:c",
+            "[::1/a",
+            "[zz]/a",
+            "..",
+            "../a",
+            "a/../b",
+            "a\nb",
+            "a%b",
+            "oci:",
+            "oci::x",
+            "oci:/a:",
+            "docker-archive:",
+            "sha256-a",
+            "sha256-XY",
+            "sha256-",
+            "é",
+            &long,
         ] {
             assert!(bad.parse::<ImageName>().is_err(), "{bad:?} was accepted");
         }

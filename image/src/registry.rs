@@ -156,7 +156,7 @@ impl Registry {
     /// # Errors
     /// If nobody answers, or access is refused.
     pub fn connect(reference: &Reference, options: &RegistryOptions<'_>) -> Result<Self, RegistryError> {
-        let http = Http::new();
+        let http = Http::new(is_loopback(reference.api_host()));
         let (base, answer) = greet(&http, reference.api_host(), options.allow_http)?;
         let credential = options.credentials.lookup(reference.registry());
         let registry =
@@ -234,7 +234,8 @@ impl Registry {
         let url = self.url("manifests", name);
         let mut answer = self.get(Request { url: &url, accept: Some(&accept), ..Request::default() })?;
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
-        let media_type = header("content-type").map(|text| text.split(';').next().unwrap_or(text).trim().to_owned());
+        let media_type =
+            header("content-type").map(|text| text.split(';').next().unwrap_or(text).trim().to_owned());
         let announced = header("docker-content-digest").and_then(|text| text.parse().ok());
         let bytes = read_bounded(&url, &mut answer, MAX_DOCUMENT)?;
         Ok((Raw { bytes, media_type }, announced))
@@ -249,11 +250,13 @@ impl Source for Registry {
         };
         let (raw, announced) = self.manifest(&name)?;
         let found = Digest::of(&raw.bytes);
-        for expected in [digest, announced].into_iter().flatten().filter(|expected| *expected != found) {
-            let reference = self.reference.to_string();
-            return Err(RegistryError::Mismatch { reference, expected, found }.into());
+        match [digest, announced].into_iter().flatten().find(|expected| *expected != found) {
+            Some(expected) => {
+                let reference = self.reference.to_string();
+                Err(RegistryError::Mismatch { reference, expected, found }.into())
+            }
+            None => Ok(raw),
         }
-        Ok(raw)
     }
 
     fn document(&self, descriptor: &Descriptor) -> Result<Raw, SourceError> {
@@ -307,7 +310,11 @@ fn read_bounded(url: &str, answer: &mut Response<Body>, limit: u64) -> Result<Ve
     let mut bytes = Vec::new();
     let broke = |source| RegistryError::Read { url: url.to_owned(), source };
     let length = answer.body_mut().as_reader().take(limit + 1).read_to_end(&mut bytes).map_err(broke)?;
-    if length as u64 > limit { Err(RegistryError::TooLarge { url: url.to_owned(), limit }) } else { Ok(bytes) }
+    if length as u64 > limit {
+        Err(RegistryError::TooLarge { url: url.to_owned(), limit })
+    } else {
+        Ok(bytes)
+    }
 }
 
 #[cfg(test)]
@@ -319,7 +326,9 @@ mod tests {
         for host in ["localhost", "localhost:5000", "127.0.0.1", "127.9.9.9:80", "[::1]:5000", "[::1]"] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in ["localhost.evil.com", "127.0.0.1.evil.com:80", "128.0.0.1", "[::2]:5000", "example.com", ""] {
+        for host in
+            ["localhost.evil.com", "127.0.0.1.evil.com:80", "128.0.0.1", "[::2]:5000", "example.com", ""]
+        {
             assert!(!is_loopback(host), "{host}");
         }
     }

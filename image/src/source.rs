@@ -132,7 +132,11 @@ pub fn resolve(source: &dyn Source, platform: &Platform) -> Result<Resolved, Sou
         let index = match manifest::parse(&raw.bytes, raw.media_type.as_deref())? {
             Document::Manifest(manifest) => {
                 manifest::check_types(&manifest)?;
-                return Ok(Resolved { digest: Digest::of(&raw.bytes), bytes: raw.bytes, manifest: *manifest });
+                return Ok(Resolved {
+                    digest: Digest::of(&raw.bytes),
+                    bytes: raw.bytes,
+                    manifest: *manifest,
+                });
             }
             Document::Index(index) => index,
         };
@@ -182,6 +186,7 @@ fn list(offers: &[Descriptor]) -> String {
         let variant = platform.variant().as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
         Some(format!("{}/{}{variant}", platform.os(), platform.architecture()))
     };
-    let names: Vec<String> = offers.iter().filter_map(name).filter(|name| !name.starts_with("unknown")).collect();
+    let names: Vec<String> =
+        offers.iter().filter_map(name).filter(|name| !name.starts_with("unknown")).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

@@ -20,29 +20,23 @@
 //!   Locks die with their holder, so what a killed process left is told from work in progress by trying its lock.
 //! * Looking an image up by name or full id reads four small files and scans no directory.
 
+mod change;
 mod gc;
 mod lock;
+mod lookup;
 mod record;
 mod tree;
 mod write;
 
-use std::fs::{DirBuilder, File, FileTimes};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use jiff::Timestamp;
 use oci_spec::image::{ImageConfiguration, ImageManifest};
 
 use crate::digest::{Digest, ImageId};
 use crate::platform::Platform;
-use crate::reference::{IdPrefix, ImageName};
-use crate::remove::remove_path;
-use crate::source::Resolved;
-
-use lock::LayerLock;
-use record::{ImageFile, RefFile, ref_file};
 
 pub use gc::{Candidates, GcPlan, GcReport, InUse};
 pub use lock::Pin;
@@ -200,213 +194,6 @@ impl Store {
     pub fn pin(&self) -> Result<Pin, StoreError> {
         let path = self.dir.join("lock");
         Pin::take(&path).map_err(StoreError::io("lock", &path))
-    }
-
-    /// The id of the image with this name, or whose id begins so. Nothing if there is none.
-    ///
-    /// # Errors
-    /// [`StoreError::Ambiguous`], or trouble reading.
-    pub fn find(&self, name: &ImageName) -> Result<Option<ImageId>, StoreError> {
-        let id = match name {
-            ImageName::Id(prefix) => match prefix.complete() {
-                Some(id) => Some(id),
-                None => return self.find_prefix(prefix),
-            },
-            named => {
-                let path = self.refs().join(ref_file(&named.to_string()));
-                optional(read_json::<RefFile>(&path))?.map(|file| file.image)
-            }
-        };
-        Ok(id.filter(|id| self.image_file(*id).exists()))
-    }
-
-    fn find_prefix(&self, prefix: &IdPrefix) -> Result<Option<ImageId>, StoreError> {
-        let fits = |id: &ImageId| id.digest().hex().starts_with(prefix.hex());
-        let mut candidates: Vec<ImageId> = self.image_ids()?.into_iter().filter(fits).collect();
-        candidates.sort();
-        match candidates.as_slice() {
-            [] => Ok(None),
-            [only] => Ok(Some(*only)),
-            _ => Err(StoreError::Ambiguous { prefix: prefix.to_string(), candidates }),
-        }
-    }
-
-    fn image_ids(&self) -> Result<Vec<ImageId>, StoreError> {
-        let id = |name: &str| Digest::from_hex(name.strip_suffix(".json")?).ok().map(ImageId::new);
-        Ok(list(&self.images_dir())?.iter().filter_map(|name| id(name)).collect())
-    }
-
-    /// The image with this id.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`] or [`StoreError::Incomplete`]; [`StoreError::Corrupt`] if a document is damaged.
-    pub fn image(&self, id: ImageId) -> Result<Image, StoreError> {
-        let pin = self.pin()?;
-        let file: ImageFile = optional(read_json(&self.image_file(id)))?
-            .ok_or_else(|| StoreError::NotFound(id.to_string()))?;
-        let missing = |path| StoreError::Incomplete { id, path };
-        let blob = |digest: Digest| self.blob(digest)?.ok_or_else(|| missing(self.blobs().join(digest.hex())));
-        let parse = |digest: Digest| move |source| StoreError::Parse { path: self.blobs().join(digest.hex()), source };
-        let manifest = serde_json::from_slice(&blob(id.digest())?).map_err(parse(id.digest()))?;
-        let config = serde_json::from_slice(&blob(file.config)?).map_err(parse(file.config))?;
-        let layers: Vec<PathBuf> = file.trees.iter().map(|tree| self.trees().join(tree.hex()).join("rootfs")).collect();
-        if let Some(path) = layers.iter().find(|path| !path.exists()) {
-            return Err(missing(path.clone()));
-        }
-        let ImageFile { trees, platform, size, .. } = file;
-        Ok(Image { id, name: None, manifest, config, layers, trees, platform, size, pin })
-    }
-
-    /// The bytes of an image's manifest, exactly as they came.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`], or trouble reading.
-    pub fn manifest(&self, id: ImageId) -> Result<Vec<u8>, StoreError> {
-        self.blob(id.digest())?.ok_or_else(|| StoreError::NotFound(id.to_string()))
-    }
-
-    /// Reads and verifies a document.
-    fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.blobs().join(digest.hex());
-        let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(StoreError::io("read", &path))?,
-        };
-        match Digest::of(&bytes) {
-            found if found == digest => Ok(Some(bytes)),
-            found => Err(StoreError::Corrupt { path, found }),
-        }
-    }
-
-    /// All images. Reads a small file for each image and each name, and no tree.
-    ///
-    /// # Errors
-    /// Trouble reading.
-    pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
-        let mut names = self.names()?;
-        let mut images = Vec::new();
-        for id in self.image_ids()? {
-            // One that is removed at this moment is not in the list.
-            let Some((file, last_used)) = self.image_record(id)? else { continue };
-            let names = names.remove(&id).unwrap_or_default();
-            images.push(ImageRecord { id, names, import_time: file.imported, last_used, size: file.size });
-        }
-        Ok(images)
-    }
-
-    fn image_record(&self, id: ImageId) -> Result<Option<(ImageFile, Timestamp)>, StoreError> {
-        let path = self.image_file(id);
-        let Some(file) = optional(read_json::<ImageFile>(&path))? else { return Ok(None) };
-        let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        let last_used = Timestamp::try_from(modified).unwrap_or(file.imported);
-        Ok(Some((file, last_used)))
-    }
-
-    fn names(&self) -> Result<std::collections::BTreeMap<ImageId, Vec<String>>, StoreError> {
-        let mut names: std::collections::BTreeMap<ImageId, Vec<String>> = std::collections::BTreeMap::new();
-        for file in list(&self.refs())? {
-            if let Some(file) = optional(read_json::<RefFile>(&self.refs().join(file)))? {
-                names.entry(file.image).or_default().push(file.name);
-            }
-        }
-        names.values_mut().for_each(|names| names.sort());
-        Ok(names)
-    }
-
-    /// Notes that the image was used now. Whoever may only read the store cannot, which does not matter.
-    pub fn touch(&self, id: ImageId) {
-        let now = FileTimes::new().set_modified(SystemTime::now());
-        let _ = File::options().write(true).open(self.image_file(id)).and_then(|file| file.set_times(now));
-    }
-
-    /// Removes an image and its names, which are returned. Its trees go when they are collected: only then is it known
-    /// that no pod and no other image needs them.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`], or trouble removing.
-    pub fn remove(&self, id: ImageId) -> Result<Vec<String>, StoreError> {
-        let _pin = self.pin()?;
-        let path = self.image_file(id);
-        if !path.exists() {
-            return Err(StoreError::NotFound(id.to_string()));
-        }
-        let names = self.names()?.remove(&id).unwrap_or_default();
-        for name in &names {
-            remove_file(&self.refs().join(ref_file(name)))?;
-        }
-        remove_file(&path)?;
-        Ok(names)
-    }
-
-    /// Records an image whose layers are held. Content first, then the image, then its name: each is only written when
-    /// what it speaks of is there.
-    pub(crate) fn record(
-        &self,
-        name: &str,
-        resolved: &Resolved,
-        config: &[u8],
-        (diff_ids, platform): (&[Digest], &Platform),
-    ) -> Result<ImageId, StoreError> {
-        let _pin = self.pin()?;
-        let id = ImageId::new(resolved.digest);
-        let config_digest = Digest::of(config);
-        self.write_blob(resolved.digest, &resolved.bytes)?;
-        self.write_blob(config_digest, config)?;
-        let mut size = (resolved.bytes.len() + config.len()) as u64;
-        let mut trees = Vec::new();
-        for diff_id in diff_ids {
-            let layer = self.layer_file(*diff_id)?;
-            if layer.opaque {
-                trees.clear();
-            }
-            trees.push(*diff_id);
-        }
-        // Twice in an image is once on disk.
-        for tree in trees.iter().collect::<std::collections::BTreeSet<_>>() {
-            size += self.layer_file(*tree)?.bytes;
-        }
-        let (platform, imported) = (platform.clone(), Timestamp::now());
-        let file = ImageFile { id, config: config_digest, trees, platform, imported, size };
-        self.write_json(&self.image_file(id), &file)?;
-        self.name(name, id)?;
-        Ok(id)
-    }
-
-    /// Makes `name` stand for an image that is there.
-    pub(crate) fn name(&self, name: &str, image: ImageId) -> Result<(), StoreError> {
-        let path = self.refs().join(ref_file(name));
-        let file = RefFile { name: name.to_owned(), image, imported: Timestamp::now() };
-        match optional(read_json::<RefFile>(&path)) {
-            Ok(Some(there)) if there.image == image => Ok(()),
-            _ => self.write_json(&path, &file),
-        }
-    }
-
-    fn write_blob(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        if matches!(self.blob(digest), Ok(Some(_))) {
-            return Ok(());
-        }
-        let path = self.blobs().join(digest.hex());
-        write::replace(&self.tmp(), &path, bytes).map_err(StoreError::io("write", &path))
-    }
-
-    fn write_json(&self, path: &Path, value: &impl serde::Serialize) -> Result<(), StoreError> {
-        let text = serde_json::to_vec(value).map_err(|source| StoreError::Parse { path: path.to_owned(), source })?;
-        write::replace(&self.tmp(), path, &text).map_err(StoreError::io("write", path))
-    }
-
-    /// Removes the work of processes that died. Cheap if there is none.
-    pub(crate) fn sweep(&self) -> Result<(), StoreError> {
-        for name in list(&self.tmp())? {
-            let Some(hex) = name.strip_suffix(".work") else { continue };
-            let path = self.tmp().join(format!("{hex}.lock"));
-            if let Some(lock) = LayerLock::abandoned(&path).map_err(StoreError::io("lock", &path))? {
-                let work = self.tmp().join(&name);
-                remove_path(&work).map_err(StoreError::io("remove", &work))?;
-                lock.release();
-            }
-        }
-        Ok(())
     }
 }
 

@@ -101,6 +101,10 @@ impl<R: BufRead> Entries<R> {
                     pax.apply(&mut entry)?;
                     // Only files have data, whatever size the others claim: old tools gave links their target's.
                     self.expect(if entry.kind == Kind::File { entry.size } else { 0 });
+                    // Before POSIX a directory was a file whose name ends with a slash.
+                    if entry.kind == Kind::File && entry.path.ends_with(b"/") {
+                        entry.kind = Kind::Directory;
+                    }
                     return Ok(Some(entry));
                 }
             }
@@ -137,7 +141,8 @@ impl<R: BufRead> Entries<R> {
     }
 
     fn skip_data(&mut self) -> Result<(), TarError> {
-        self.data = self.data.checked_add(std::mem::take(&mut self.padding)).ok_or(TarError::Number("size"))?;
+        self.data =
+            self.data.checked_add(std::mem::take(&mut self.padding)).ok_or(TarError::Number("size"))?;
         while self.data > 0 {
             let count = self.data()?.len();
             self.consume(count);
@@ -237,7 +242,10 @@ mod tests {
         builder.append(&header("next", 0), &[][..]).unwrap();
         let found = read_all(&builder.into_inner().unwrap()).unwrap();
         let (entry, data) = &found[0];
-        assert_eq!((entry.path.as_slice(), entry.mtime, entry.uid), (&b"a/long/name"[..], (-2, 750_000_000), 70000));
+        assert_eq!(
+            (entry.path.as_slice(), entry.mtime, entry.uid),
+            (&b"a/long/name"[..], (-2, 750_000_000), 70000)
+        );
         assert_eq!(entry.xattrs, vec![(b"user.x".to_vec(), b"a\nb=\0c".to_vec())]);
         assert_eq!(data, &[7; 600]);
         assert_eq!(found[1].0.path, b"next");
@@ -254,6 +262,8 @@ mod tests {
         builder.append_data(&mut header, &name, &b"x"[..]).unwrap();
         let found = read_all(&builder.into_inner().unwrap()).unwrap();
         assert_eq!(found[0].0.path, name.as_bytes());
+        // The header itself holds a shortened name, which happens to end with a slash.
+        assert_eq!((found[0].0.kind, found[0].1.as_slice()), (Kind::File, &b"x"[..]));
     }
 
     #[test]

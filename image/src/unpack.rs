@@ -196,7 +196,8 @@ impl Unpacker<'_> {
     fn all<R: BufRead>(&mut self, entries: &mut Entries<R>) -> Result<(), UnpackError> {
         while let Some(entry) = entries.next()? {
             self.count(&entry)?;
-            let target = Target::parse(&entry.path).map_err(|refusal| UnpackError::refused(&entry.path, refusal))?;
+            let target =
+                Target::parse(&entry.path).map_err(|refusal| UnpackError::refused(&entry.path, refusal))?;
             match target {
                 Target::Entry(path) if path.is_root() => self.root(&entry)?,
                 Target::Entry(path) => self.entry(&entry, path, entries)?,
@@ -243,7 +244,8 @@ impl Unpacker<'_> {
     ) -> Result<(), UnpackError> {
         let mut metadata = Metadata::of(entry)?;
         let (parent, name) = path.split();
-        let dir = self.tree.directory(parent).map_err(UnpackError::system("open the directory of", &entry.path))?;
+        let dir =
+            self.tree.directory(parent).map_err(UnpackError::system("open the directory of", &entry.path))?;
         match entry.kind {
             Kind::Directory => {
                 self.directory(&dir, name, &entry.path)?;
@@ -258,7 +260,9 @@ impl Unpacker<'_> {
             Kind::File => self.file(&dir, name, &path, &metadata, entries),
             Kind::Symlink => self.symlink(&dir, name, &path, &entry.link, &metadata),
             Kind::Hardlink => self.hardlink(&dir, name, &path, &entry.link),
-            Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => self.node(&dir, name, &path, entry, &metadata),
+            Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
+                self.node(&dir, name, &path, entry, &metadata)
+            }
         }
     }
 
@@ -291,7 +295,9 @@ impl Unpacker<'_> {
         let failed = || UnpackError::system("make a whiteout for", path.as_bytes());
         let dir = self.tree.directory(parent).map_err(failed())?;
         match Tree::look(&dir, name).map_err(failed())? {
-            Found::Nothing => mknodat(&dir, name, FileType::CharacterDevice, Mode::empty(), 0).map_err(failed()),
+            Found::Nothing => {
+                mknodat(&dir, name, FileType::CharacterDevice, Mode::empty(), 0).map_err(failed())
+            }
             Found::Directory => {
                 let directory = file::open_directory(&dir, name).map_err(failed())?;
                 set_opaque(&directory).map_err(failed())

@@ -89,8 +89,10 @@ mod tests {
         assert_eq!(parse(hub), bearer("https://auth.docker.io/token", Some("registry.docker.io"), scope));
         assert_eq!(parse(r#"Basic realm="x", charset="UTF-8""#), Some(Challenge::Basic));
         assert_eq!(parse(r#"bearer Realm=https://x/t"#), bearer("https://x/t", None, None));
-        assert_eq!(parse(r#"Basic realm="a \"b\", Bearer", Bearer realm="https://x/t" , service=s"#),
-            bearer("https://x/t", Some("s"), None));
+        assert_eq!(
+            parse(r#"Basic realm="a \"b\", Bearer", Bearer realm="https://x/t" , service=s"#),
+            bearer("https://x/t", Some("s"), None)
+        );
         assert_eq!(parse("Basic"), Some(Challenge::Basic));
         assert_eq!(parse("Bearer service=x"), None);
         assert_eq!(parse("Negotiate"), None);

@@ -96,7 +96,9 @@ fn open(registry: &Registry, url: &str, from: u64, size: u64) -> Result<BodyRead
         return Err(RegistryError::Status { url: url.to_owned(), status: 206 });
     }
     let (expected, skip) = if resumed { (size - from, 0) } else { (size, from) };
-    if let Some(found) = header(CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok()).filter(|n| *n != expected) {
+    if let Some(found) =
+        header(CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok()).filter(|n| *n != expected)
+    {
         let digest = url.rsplit('/').next().unwrap_or(url).to_owned();
         let reference = registry.reference.to_string();
         return Err(RegistryError::BlobSize { reference, digest, expected, found });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ureq::http::header::{ACCEPT, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{Response, StatusCode, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy};
 
 /// How long a connection, with its TLS handshake, may take.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -63,8 +63,11 @@ pub enum HttpError {
 }
 
 impl Http {
-    pub(super) fn new() -> Self {
+    /// `direct` leaves a proxy of the environment out: this machine's own addresses mean another machine to it.
+    pub(super) fn new(direct: bool) -> Self {
+        let proxy = if direct { None } else { Proxy::try_from_env() };
         let config = Agent::config_builder()
+            .proxy(proxy)
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -115,7 +118,9 @@ impl Http {
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.get_once(Request { url: &url, authorization, ..request })?;
             let redirected = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            let Some(target) = answer.headers().get(LOCATION).filter(|_| redirected) else { return Ok(answer) };
+            let Some(target) = answer.headers().get(LOCATION).filter(|_| redirected) else {
+                return Ok(answer);
+            };
             let target = String::from_utf8_lossy(target.as_bytes()).into_owned();
             let refused =
                 |why| HttpError::Redirect { url: request.url.to_owned(), target: target.clone(), why };
@@ -128,7 +133,11 @@ impl Http {
             }
             url = next;
         }
-        Err(HttpError::Redirect { url: request.url.to_owned(), target: url, why: "there were too many redirects" })
+        Err(HttpError::Redirect {
+            url: request.url.to_owned(),
+            target: url,
+            why: "there were too many redirects",
+        })
     }
 }
 

@@ -30,11 +30,13 @@ pub(super) fn authorize(
     repository: &str,
     plain: bool,
 ) -> Result<Option<String>, RegistryError> {
-    let basic = credential.map(|c| format!("Basic {}", STANDARD.encode(format!("{}:{}", c.user, c.password))));
+    let basic =
+        credential.map(|c| format!("Basic {}", STANDARD.encode(format!("{}:{}", c.user, c.password))));
     let Challenge::Bearer { realm, service, scope } = challenge else {
         return Ok(basic);
     };
-    if !realm.starts_with("https://") && !(plain && realm.starts_with("http://")) {
+    let safe = realm.starts_with("https://") || (plain && realm.starts_with("http://"));
+    if !safe {
         return Err(RegistryError::Realm { realm: realm.clone() });
     }
     let own = format!("repository:{repository}:pull");
@@ -57,6 +59,9 @@ pub(super) fn authorize(
 }
 
 fn percent_encode(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'/');
-    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    let plain =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'/');
+    text.bytes()
+        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }

@@ -121,11 +121,12 @@ impl Store {
     fn choose_images(&self, plan: &GcPlan, in_use: InUse, report: &mut GcReport) -> Result<Kept, StoreError> {
         let names = self.names()?;
         let mut kept = Kept { trees: in_use.trees, ..Kept::default() };
-        let horizon = plan.now.checked_sub(plan.grace).unwrap_or(SystemTime::UNIX_EPOCH);
         for id in self.image_ids()? {
             let Some((file, last_used)) = self.image_record(id)? else { continue };
             let names = names.get(&id).map(Vec::as_slice).unwrap_or_default();
-            let recent = SystemTime::from(last_used) > horizon;
+            // A clock that was set back makes an image look used in the future: then it was used just now.
+            let idle = plan.now.duration_since(SystemTime::from(last_used)).unwrap_or_default();
+            let recent = idle < plan.grace;
             let named = plan.candidates == Candidates::Unnamed && !names.is_empty();
             if recent || named || in_use.images.contains(&id) {
                 let ImageFile { config, trees, .. } = file;

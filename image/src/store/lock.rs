@@ -40,7 +40,9 @@ impl Exclusive {
         loop {
             match retry(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
                 Ok(()) => return Ok(Some(Self(file))),
-                Err(Errno::WOULDBLOCK) if start.elapsed() < patience => std::thread::sleep(Duration::from_millis(5)),
+                Err(Errno::WOULDBLOCK) if start.elapsed() < patience => {
+                    std::thread::sleep(Duration::from_millis(5))
+                }
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }

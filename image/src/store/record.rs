@@ -71,7 +71,11 @@ pub(super) fn ref_file(name: &str) -> PathBuf {
             _ => drop(write!(encoded, "%{byte:02x}")),
         }
     }
-    if encoded.len() > 240 { PathBuf::from(format!("%{}", Digest::of(name.as_bytes()))) } else { encoded.into() }
+    if encoded.len() > 240 {
+        PathBuf::from(format!("%{}", Digest::of(name.as_bytes())))
+    } else {
+        encoded.into()
+    }
 }
 
 #[cfg(test)]

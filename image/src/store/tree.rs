@@ -107,7 +107,12 @@ impl Store {
                 }
                 let work = self.tmp().join(format!("{hex}.work"));
                 prepare(&work).map_err(StoreError::io("prepare", &work))?;
-                return Ok(LayerSlot::Missing(LayerWork { work, tree, published: false, hold: LayerHold(Some(lock)) }));
+                return Ok(LayerSlot::Missing(LayerWork {
+                    work,
+                    tree,
+                    published: false,
+                    hold: LayerHold(Some(lock)),
+                }));
             }
             // Somebody else was faster. Two who fail at the same time try again at different times.
             let pause = 1 + u64::from(std::process::id() % 7) + turn.min(20);
@@ -129,7 +134,11 @@ fn prepare(work: &Path) -> io::Result<()> {
     remove_path(work)?;
     let make = |path: &Path, mode| {
         DirBuilder::new().mode(mode).create(path)?;
-        std::os::unix::fs::chown(path, Some(rustix::process::geteuid().as_raw()), Some(rustix::process::getegid().as_raw()))?;
+        std::os::unix::fs::chown(
+            path,
+            Some(rustix::process::geteuid().as_raw()),
+            Some(rustix::process::getegid().as_raw()),
+        )?;
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
     };
     make(work, 0o755)?;

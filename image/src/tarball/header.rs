@@ -48,10 +48,7 @@ impl<'a> Header<'a> {
             let value = number(field(self.block, start, length)).and_then(|value| u64::try_from(value).ok());
             value.ok_or(TarError::Number(name))
         };
-        let path = self.path();
         let kind = match self.flag {
-            // Before POSIX a directory was a file whose name ends with a slash.
-            b'0' | 0 | b'7' if path.ends_with(b"/") => Kind::Directory,
             b'0' | 0 | b'7' => Kind::File,
             b'1' => Kind::Hardlink,
             b'2' => Kind::Symlink,
@@ -62,13 +59,15 @@ impl<'a> Header<'a> {
             other => return Err(TarError::Type(char::from(other))),
         };
         let device = match kind {
-            Kind::CharDevice | Kind::BlockDevice => (unsigned(329, 8, "devmajor")?, unsigned(337, 8, "devminor")?),
+            Kind::CharDevice | Kind::BlockDevice => {
+                (unsigned(329, 8, "devmajor")?, unsigned(337, 8, "devminor")?)
+            }
             _ => (0, 0),
         };
         let mode = u32::try_from(unsigned(100, 8, "mode")? & 0o7777).unwrap_or_default();
         Ok(Entry {
             kind,
-            path,
+            path: self.path(),
             link: text(field(self.block, 157, 100)).to_vec(),
             mode,
             uid: unsigned(108, 8, "uid")?,
@@ -104,7 +103,8 @@ fn number(field: &[u8]) -> Option<i64> {
     match field.first().copied().unwrap_or_default() {
         first if first & 0x80 != 0 => base256(field),
         _ => {
-            let digits = field.trim_ascii_start().split(|byte| matches!(byte, 0 | b' ')).next().unwrap_or_default();
+            let digits =
+                field.trim_ascii_start().split(|byte| matches!(byte, 0 | b' ')).next().unwrap_or_default();
             digits.iter().try_fold(0_i64, |value, digit| match digit {
                 b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
                 _ => None,
@@ -118,7 +118,8 @@ fn base256(field: &[u8]) -> Option<i64> {
     let (first, rest) = field.split_first()?;
     let negative = first & 0x40 != 0;
     let start = if negative { i128::from(*first) - 0x100 } else { i128::from(first & 0x3f) };
-    let value = rest.iter().try_fold(start, |value, byte| value.checked_mul(256)?.checked_add(i128::from(*byte)))?;
+    let value =
+        rest.iter().try_fold(start, |value, byte| value.checked_mul(256)?.checked_add(i128::from(*byte)))?;
     i64::try_from(value).ok()
 }
 

@@ -100,8 +100,18 @@ mod tests {
     #[test]
     fn malformed_records_are_refused() {
         for bad in [
-            &b"5"[..], b"x path=a\n", b"100 path=a\n", b"9 path=a", b"8 path\n\n", b"0 path=a\n", b"3 path=a\n",
-            b"99999999999999999999999 path=a\n", b" path=a\n", b"9 size=-1\n", b"14 mtime=1e999\n", b"12 uid=1234\nx",
+            &b"5"[..],
+            b"x path=a\n",
+            b"100 path=a\n",
+            b"9 path=a",
+            b"8 path\n\n",
+            b"0 path=a\n",
+            b"3 path=a\n",
+            b"99999999999999999999999 path=a\n",
+            b" path=a\n",
+            b"9 size=-1\n",
+            b"14 mtime=1e999\n",
+            b"12 uid=1234\nx",
         ] {
             assert!(Records::default().add(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
         }

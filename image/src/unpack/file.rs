@@ -22,6 +22,13 @@ pub(super) fn open_directory(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errn
     openat(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// The kernel has 12 bits for the major and 20 for the minor number and cuts off the rest, so that a large number could
+/// become 0:0: a whiteout.
+fn device((major, minor): (u64, u64)) -> Option<u64> {
+    let bounded = |number: u64, bits: u32| u32::try_from(number).ok().filter(|number| number >> bits == 0);
+    Some(makedev(bounded(major, 12)?, bounded(minor, 20)?))
+}
+
 impl Unpacker<'_> {
     pub(super) fn file<R: BufRead>(
         &mut self,
@@ -100,8 +107,7 @@ impl Unpacker<'_> {
         metadata: &Metadata,
     ) -> Result<(), UnpackError> {
         let refused = |refusal| UnpackError::refused(path.as_bytes(), refusal);
-        let number = |value: u64| u32::try_from(value).map_err(|_| refused(Refusal::Device));
-        let device = makedev(number(entry.device.0)?, number(entry.device.1)?);
+        let device = device(entry.device).ok_or_else(|| refused(Refusal::Device))?;
         let kind = match entry.kind {
             Kind::CharDevice if device == 0 => return Err(refused(Refusal::WhiteoutDevice)),
             Kind::CharDevice => FileType::CharacterDevice,

@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr,
-    futimens, utimensat,
+    AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chownat, fchmod, fchown,
+    fsetxattr, futimens, utimensat,
 };
 
 use super::{Refusal, UnpackError};
@@ -53,7 +53,9 @@ impl Metadata {
     pub(super) fn of(entry: &Entry) -> Result<Self, UnpackError> {
         let refuse = |refusal| UnpackError::refused(&entry.path, refusal);
         // The highest number means "leave it" to chown(2).
-        let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| refuse(Refusal::Owner));
+        let id = |id: u64| {
+            u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| refuse(Refusal::Owner))
+        };
         let mut xattrs = Vec::new();
         for (name, value) in &entry.xattrs {
             if name.starts_with(b"trusted.") || name.starts_with(b"user.overlay.") {
@@ -68,12 +70,18 @@ impl Metadata {
     }
 
     /// For a file that was just written. In this order: writing and chown take setuid and capabilities away.
-    pub(super) fn apply_to_file(&self, fd: impl AsFd, creator: &Creator, name: &[u8]) -> Result<(), UnpackError> {
+    pub(super) fn apply_to_file(
+        &self,
+        fd: impl AsFd,
+        creator: &Creator,
+        name: &[u8],
+    ) -> Result<(), UnpackError> {
         if self.owner != creator.owner {
             self.chown(&fd, name)?;
         }
         if !creator.gives(self.mode) {
-            fchmod(&fd, Mode::from_raw_mode(self.mode)).map_err(UnpackError::system("set the mode of", name))?;
+            fchmod(&fd, Mode::from_raw_mode(self.mode))
+                .map_err(UnpackError::system("set the mode of", name))?;
         }
         self.set_xattrs(&fd, name)?;
         futimens(&fd, &self.times()).map_err(UnpackError::system("set the time of", name))
@@ -91,7 +99,12 @@ impl Metadata {
     }
 
     /// At the end of the archive.
-    pub(super) fn apply_to_directory(&self, fd: impl AsFd, creator: &Creator, name: &[u8]) -> Result<(), UnpackError> {
+    pub(super) fn apply_to_directory(
+        &self,
+        fd: impl AsFd,
+        creator: &Creator,
+        name: &[u8],
+    ) -> Result<(), UnpackError> {
         if self.owner != creator.owner {
             self.chown(&fd, name)?;
         }

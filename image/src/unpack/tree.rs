@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags, fsetxattr, mkdirat, openat2, readlinkat, renameat,
-    statat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags, fsetxattr, mkdirat, openat2, readlinkat,
+    renameat, statat, unlinkat,
 };
 use rustix::io::{Errno, Result};
 

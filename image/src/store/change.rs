@@ -1,0 +1,115 @@
+//! Recording images, removing them, noting that they are used.
+
+use std::collections::BTreeSet;
+use std::fs::{File, FileTimes};
+use std::path::Path;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+use super::lock::{LayerLock, Pin};
+use super::record::{ImageFile, RefFile, ref_file};
+use super::{Store, StoreError, list, optional, read_json, remove_file, write};
+use crate::digest::{Digest, ImageId};
+use crate::platform::Platform;
+use crate::remove::remove_path;
+use crate::source::Resolved;
+
+impl Store {
+    /// Notes that the image was used now. Whoever may only read the store cannot, which does not matter.
+    pub fn touch(&self, id: ImageId) {
+        let now = FileTimes::new().set_modified(SystemTime::now());
+        let _ = File::options().write(true).open(self.image_file(id)).and_then(|file| file.set_times(now));
+    }
+
+    /// Removes an image and its names, which are returned. Its trees go when they are collected: only then is it known
+    /// that no pod and no other image needs them.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or trouble removing.
+    pub fn remove(&self, id: ImageId) -> Result<Vec<String>, StoreError> {
+        let _pin = self.pin()?;
+        let path = self.image_file(id);
+        if !path.exists() {
+            return Err(StoreError::NotFound(id.to_string()));
+        }
+        let names = self.names()?.remove(&id).unwrap_or_default();
+        for name in &names {
+            remove_file(&self.refs().join(ref_file(name)))?;
+        }
+        remove_file(&path)?;
+        Ok(names)
+    }
+
+    /// Records an image whose layers are held. Content first, then the image, then its name: each is only written when
+    /// what it speaks of is there. The image stays as long as the pin is held.
+    pub(crate) fn record(
+        &self,
+        name: &str,
+        resolved: &Resolved,
+        config: &[u8],
+        (diff_ids, platform): (&[Digest], &Platform),
+    ) -> Result<(ImageId, Pin), StoreError> {
+        let pin = self.pin()?;
+        let id = ImageId::new(resolved.digest);
+        let config_digest = Digest::of(config);
+        self.write_blob(resolved.digest, &resolved.bytes)?;
+        self.write_blob(config_digest, config)?;
+        let mut size = (resolved.bytes.len() + config.len()) as u64;
+        let mut trees = Vec::new();
+        for diff_id in diff_ids {
+            let layer = self.layer_file(*diff_id)?;
+            if layer.opaque {
+                trees.clear();
+            }
+            trees.push(*diff_id);
+        }
+        // Twice in an image is once on disk.
+        for tree in trees.iter().collect::<BTreeSet<_>>() {
+            size += self.layer_file(*tree)?.bytes;
+        }
+        let (platform, imported) = (platform.clone(), Timestamp::now());
+        let file = ImageFile { id, config: config_digest, trees, platform, imported, size };
+        self.write_json(&self.image_file(id), &file)?;
+        self.name(name, id)?;
+        Ok((id, pin))
+    }
+
+    /// Makes `name` stand for an image that is there.
+    pub(crate) fn name(&self, name: &str, image: ImageId) -> Result<(), StoreError> {
+        let path = self.refs().join(ref_file(name));
+        let file = RefFile { name: name.to_owned(), image, imported: Timestamp::now() };
+        match optional(read_json::<RefFile>(&path)) {
+            Ok(Some(there)) if there.image == image => Ok(()),
+            _ => self.write_json(&path, &file),
+        }
+    }
+
+    pub(super) fn write_blob(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        if matches!(self.blob(digest), Ok(Some(_))) {
+            return Ok(());
+        }
+        let path = self.blobs().join(digest.hex());
+        write::replace(&self.tmp(), &path, bytes).map_err(StoreError::io("write", &path))
+    }
+
+    pub(super) fn write_json(&self, path: &Path, value: &impl serde::Serialize) -> Result<(), StoreError> {
+        let text = serde_json::to_vec(value)
+            .map_err(|source| StoreError::Parse { path: path.to_owned(), source })?;
+        write::replace(&self.tmp(), path, &text).map_err(StoreError::io("write", path))
+    }
+
+    /// Removes the work of processes that died. Cheap if there is none.
+    pub(crate) fn sweep(&self) -> Result<(), StoreError> {
+        for name in list(&self.tmp())? {
+            let Some(hex) = name.strip_suffix(".work") else { continue };
+            let path = self.tmp().join(format!("{hex}.lock"));
+            if let Some(lock) = LayerLock::abandoned(&path).map_err(StoreError::io("lock", &path))? {
+                let work = self.tmp().join(&name);
+                remove_path(&work).map_err(StoreError::io("remove", &work))?;
+                lock.release();
+            }
+        }
+        Ok(())
+    }
+}

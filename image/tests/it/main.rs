@@ -1,0 +1,24 @@
+//! The crate against real things: registries, tools, archives, processes that die.
+//!
+//! These tests need root, because layers are unpacked with their owners and whiteouts are device nodes, and Debian's
+//! `docker-registry`, `skopeo`, `umoci` and `busybox-static`. They use loopback and temporary directories only.
+
+#[cfg(test)]
+mod build;
+#[cfg(test)]
+mod server;
+
+#[cfg(test)]
+mod auth;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod layers;
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
+mod sources;
+#[cfg(test)]
+mod store;
