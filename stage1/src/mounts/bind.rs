@@ -1,0 +1,58 @@
+//! Binds: files and directories of the host, and the pod's volumes.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType};
+use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
+use sys::mount_attributes::{self, Reach};
+
+use super::{MountError, attach};
+use crate::mount_options::MountOptions;
+use crate::rootfs::Root;
+use crate::target::{self, Kind};
+
+/// Binds `source`, a path of the host, to `target` in the root.
+pub(super) fn mount(
+    root: &Root,
+    source: &Path,
+    target: &Path,
+    options: &MountOptions,
+) -> Result<(), MountError> {
+    let tree = clone_tree(source, options.bind.unwrap_or(Reach::Mount)).map_err(|e| MountError::Source {
+        origin: source.to_owned(),
+        target: target.to_owned(),
+        source: e.into(),
+    })?;
+    let refused =
+        |e: Errno| MountError::Mount { kind: "bind".to_owned(), target: target.to_owned(), source: e.into() };
+    let stat = rustix::fs::fstat(&tree).map_err(refused)?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Kind::Directory,
+        _ => Kind::File,
+    };
+    let place = target::open_or_make(root, target, kind)
+        .map_err(|e| MountError::Target { target: target.to_owned(), source: e.into() })?;
+    restrict(&tree, options).and_then(|()| attach(&tree, &place)).map_err(refused)
+}
+
+/// A detached copy of the mount at `source`, which still belongs to the host's peer group: the propagation that is set
+/// next decides whether mounts go on travelling.
+fn clone_tree(source: &Path, reach: Reach) -> rustix::io::Result<OwnedFd> {
+    let deep = match reach {
+        Reach::Mount => OpenTreeFlags::empty(),
+        Reach::Tree => OpenTreeFlags::AT_RECURSIVE,
+    };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | deep;
+    rustix::mount::open_tree(CWD, source, flags)
+}
+
+fn restrict(tree: &OwnedFd, options: &MountOptions) -> rustix::io::Result<()> {
+    for change in [&options.attributes, &options.recursive, &options.propagation] {
+        if !change.set.is_empty() || !change.clear.is_empty() || change.propagation.is_some() {
+            mount_attributes::change(tree, change)?;
+        }
+    }
+    Ok(())
+}
