@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -63,6 +64,12 @@ impl Client {
     /// Sends a frame about command `id`.
     pub(crate) fn send(&self, id: u32, frame: &Frame) -> io::Result<()> {
         frame.write(id, &mut *self.stream.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the connection: the agent kills what it started, and ends.
+    pub(crate) fn close(&self) {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = stream.shutdown(Shutdown::Both);
     }
 
     /// Drops further events of command `id`.

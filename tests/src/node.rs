@@ -227,6 +227,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        self.client.close();
         drop(self.lifeline.take());
         if let Some(mut keeper) = self.keeper.take() {
             let _ = keeper.wait();

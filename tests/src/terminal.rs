@@ -65,9 +65,12 @@ fn read_stdin() -> std::sync::mpsc::Receiver<Vec<u8>> {
     receiver
 }
 
-/// Rows and columns of our terminal.
+/// Rows and columns of our terminal; the usual ones where it does not know.
 fn window() -> (u16, u16) {
-    tcgetwinsize(io::stdin()).map_or((24, 80), |size| (size.ws_row, size.ws_col))
+    match tcgetwinsize(io::stdin()) {
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_row, size.ws_col),
+        _ => (24, 80),
+    }
 }
 
 /// The terminal in raw mode; as it was when this is dropped.
