@@ -32,8 +32,8 @@ use crate::unpack::Limits;
 /// When to look elsewhere than in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullPolicy {
-    /// When the store has nothing of that name. Local layouts and archives are always looked at: that costs little,
-    /// and whoever has just rebuilt an image means the new one.
+    /// When the store has nothing of that name. Local layouts and archives that exist are always looked at:
+    /// that costs little, and whoever has just rebuilt an image means the new one.
     New,
     /// Never.
     Never,
@@ -128,7 +128,8 @@ pub fn fetch(
 ) -> Result<Image, FetchError> {
     let name = &absolute(name);
     let fetch = Fetch { store, name, text: name.to_string(), options, progress };
-    let local = matches!(name, ImageName::Oci { .. } | ImageName::DockerArchive { .. });
+    let local =
+        matches!(name, ImageName::Oci { path, .. } | ImageName::DockerArchive { path, .. } if path.exists());
     let by_id = matches!(name, ImageName::Id(_));
     let stored = match options.pull_policy {
         PullPolicy::New if local => None,

@@ -214,7 +214,7 @@ impl Registry {
             status @ (401 | 403) => {
                 let hint = match self.credential {
                     Some(_) => ": the configured credentials do not suffice",
-                    None => ": no credentials are configured for it",
+                    None => ": the image does not exist, or needs credentials, and none are configured",
                 };
                 Err(RegistryError::Denied { reference, status, hint })
             }

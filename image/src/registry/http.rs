@@ -8,7 +8,7 @@ use std::time::Duration;
 use ureq::http::header::{ACCEPT, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{Response, StatusCode, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body, Proxy, Timeout};
 
 /// How long a connection, with its TLS handshake, may take.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -154,12 +154,13 @@ fn root_certificates() -> RootCerts {
     if certificates.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&certificates) }
 }
 
-/// Failures of the network that another attempt may not meet. Nobody listening is not one of them: waiting helps
-/// nobody who mistyped an address.
+/// Failures of the network that another attempt may not meet. Nobody listening, or a host that does not answer at all,
+/// are not among them: waiting helps nobody who mistyped an address.
 fn is_passing(error: &HttpError) -> bool {
     use std::io::ErrorKind;
     let HttpError::Request { source, .. } = error else { return false };
     match source.as_ref() {
+        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => false,
         ureq::Error::Timeout(_) => true,
         ureq::Error::Io(error) => matches!(
             error.kind(),

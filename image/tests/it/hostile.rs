@@ -4,6 +4,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use image::{FetchOptions, Limits, PullPolicy, fetch};
 
 use crate::build::{Bench, Entry, Layer, Tar, chain, gzip};
@@ -300,5 +302,53 @@ fn bytes_that_do_not_match_their_descriptor_are_refused() {
             assert!(error.contains(expected) && error.contains("layer sha256:"), "{case}: {error}");
             bench.assert_clean();
         }
+    }
+}
+
+/// An entry made of a few names that are likely to meet.
+#[derive(Clone, Debug)]
+struct Random {
+    flag: u8,
+    name: Vec<&'static str>,
+    link: Vec<&'static str>,
+}
+
+fn random() -> impl Strategy<Value = Random> {
+    let name = prop_oneof![
+        12 => Just("a"), 12 => Just("b"), 6 => Just("c"), 2 => Just(".wh.a"), 2 => Just(".wh.b"),
+        1 => Just(".wh..wh..opq"), 1 => Just("."), 1 => Just(""),
+    ];
+    let target = prop_oneof![
+        4 => Just("a"), 4 => Just("b"), 3 => Just(".."), 2 => Just("CANARY"), 1 => Just("dir"), 1 => Just("file"), 1 => Just(""),
+    ];
+    let flag =
+        prop_oneof![4 => Just(b'0'), 4 => Just(b'5'), 5 => Just(b'2'), 3 => Just(b'1'), 1 => Just(b'6')];
+    let (names, targets) = (prop::collection::vec(name, 1..4), prop::collection::vec(target, 1..5));
+    (flag, names, targets).prop_map(|(flag, name, link)| Random { flag, name, link })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever entries do to each other, nothing outside notices, and what is refused leaves nothing.
+    #[test]
+    fn no_sequence_of_entries_leaves_the_tree(entries in prop::collection::vec(random(), 1..14)) {
+        let canary = Canary::new();
+        let tar = entries.iter().fold(Tar::default(), |tar, entry| {
+            let link = entry.link.join("/").replace("CANARY", canary.path());
+            let name = entry.name.join("/");
+            let data: &[u8] = if entry.flag == b'0' { b"dead" } else { b"" };
+            let (name, link) = (name.as_bytes(), link.as_bytes());
+            tar.add(Entry { flag: entry.flag, name, link, mode: 0o777, owner: (9, 9), data, ..Entry::default() })
+        });
+        let mut bench = Bench::new();
+        let outcome = bench.unpack(&tar.end());
+        canary.assert_alive("random");
+        for path in [canary.0.path().to_owned(), canary.0.path().join("file"), canary.0.path().join("dir")] {
+            let metadata = std::fs::metadata(path).unwrap();
+            prop_assert_eq!((metadata.uid(), metadata.mtime() > 1_000_000_000), (0, true));
+        }
+        bench.assert_clean();
+        prop_assert_eq!(std::fs::read_dir(bench.path("cas/tree")).unwrap().count(), usize::from(outcome.is_ok()));
     }
 }

@@ -32,6 +32,9 @@ fn a_layout_is_read_by_tag_and_platform() {
 
     let oci = bench.layout();
     let image = bench.fetch(&one).unwrap();
+    let again =
+        image::fetch(&bench.store(), &one.parse().unwrap(), &image::FetchOptions::default(), &()).unwrap();
+    assert_eq!(again.id, image.id);
     assert!(image.layers[0].join("one").is_file());
     assert_eq!(image.name.as_deref(), Some(one.as_str()));
     assert_eq!(image.config.config().as_ref().unwrap().cmd().as_ref().unwrap(), &["/bin/true"]);
