@@ -1,0 +1,216 @@
+//! Commands: one table entry each, and how a command line is taken apart.
+//!
+//! As rkt 1.30: a command's flags may stand before its word (`rkt --net=host run …`), an unambiguous beginning of a
+//! command's name will do (`rkt li`), and some commands stop looking for flags at their first other word.
+
+use super::flag::{self, Flag, FlagError, Given, Step};
+use super::{GLOBAL_FLAGS, Words};
+
+/// A command.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// One or two words: `list`, `image list`.
+    pub(crate) name: &'static str,
+    /// What follows the name on a usage line.
+    pub(crate) arguments: &'static str,
+    /// One line.
+    pub(crate) summary: &'static str,
+    /// Paragraphs.
+    pub(crate) description: &'static str,
+    /// Its flags, in groups that commands share.
+    pub(crate) flags: &'static [&'static [Flag]],
+    /// How its words are read.
+    pub(crate) grammar: Grammar,
+    /// Whether it refuses to do anything for users other than root.
+    pub(crate) access: Access,
+    /// What it does; the result is the exit status.
+    pub(crate) run: fn(&Invocation) -> anyhow::Result<u8>,
+}
+
+/// How a command's words are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grammar {
+    /// Flags may stand anywhere before `--`.
+    Mixed,
+    /// The first word that is no flag ends the flags; the rest is for the command.
+    FlagsFirst,
+    /// Not in the help: for other programs. Flags may stand anywhere.
+    Hidden,
+}
+
+/// Who may call a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Whoever may read or write the files it touches.
+    Anybody,
+    /// Root; checked before anything else.
+    Root,
+}
+
+/// A command line, taken apart.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    /// Which command.
+    pub(crate) command: &'static Command,
+    /// Its flags.
+    pub(crate) flags: Given,
+    /// Everything else.
+    pub(crate) words: Vec<String>,
+}
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Run a command.
+    Run(Invocation),
+    /// Explain a command.
+    Help(&'static Command),
+    /// Explain the program, or a group of commands such as `image`.
+    Overview(Option<&'static str>),
+    /// Nothing: no command was given.
+    Nothing,
+}
+
+/// The command line cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("unknown command {0:?} (see \"rkt help\")")]
+    Unknown(String),
+    #[error(transparent)]
+    Flag(#[from] FlagError),
+}
+
+impl Command {
+    /// The last word of the name: the prefix of its messages.
+    pub(crate) fn leaf(&self) -> &'static str {
+        self.name.rsplit(' ').next().unwrap_or(self.name)
+    }
+
+    fn group(&self) -> &'static str {
+        self.name.split(' ').next().unwrap_or(self.name)
+    }
+
+    fn tables(&self) -> Vec<&'static [Flag]> {
+        self.flags.iter().copied().chain([GLOBAL_FLAGS]).collect()
+    }
+}
+
+/// Takes a command line apart.
+pub(crate) fn parse(
+    mut args: Vec<String>,
+    commands: &'static [Command],
+) -> Result<(Option<&'static Command>, Result<Request, FlagError>), RequestError> {
+    let wants_help = |args: &[String]| args.iter().take_while(|a| *a != "--").any(|a| is_help(a));
+    let Some(at) = find_word(&args, 0, commands) else {
+        let request = if wants_help(&args) { Request::Overview(None) } else { Request::Nothing };
+        return match args.iter().find(|a| !is_help(a)) {
+            // The flags may be wrong; they are the global ones, there being no command.
+            Some(_) => Ok((None, check_globals(args).map(|()| request))),
+            None => Ok((None, Ok(request))),
+        };
+    };
+    let word = args.remove(at);
+    if word == "help" {
+        return help(&args, commands).map(|request| (None, Ok(request)));
+    }
+    let group = complete(&word, commands.iter().filter(|c| c.grammar != Grammar::Hidden).map(Command::group))
+        .or_else(|| commands.iter().map(Command::group).find(|g| *g == word))
+        .ok_or_else(|| RequestError::Unknown(word.clone()))?;
+    let members = || commands.iter().filter(move |c| c.group() == group);
+    let command = match members().find(|c| c.name == group) {
+        Some(command) => command,
+        None => {
+            let Some(at) = find_word(&args, 0, commands) else {
+                return Ok((None, Ok(Request::Overview(Some(group)))));
+            };
+            let word = args.remove(at);
+            let leaf = complete(&word, members().map(Command::leaf));
+            leaf.and_then(|leaf| members().find(|c| c.leaf() == leaf))
+                .ok_or_else(|| RequestError::Unknown(format!("{group} {word}")))?
+        }
+    };
+    Ok((Some(command), invocation(command, args)))
+}
+
+fn help(args: &[String], commands: &'static [Command]) -> Result<Request, RequestError> {
+    let words: Vec<&str> = args.iter().map(String::as_str).filter(|a| !a.starts_with('-')).collect();
+    if words.is_empty() {
+        return Ok(Request::Overview(None));
+    }
+    let name = words.join(" ");
+    let visible = || commands.iter().filter(|c| c.grammar != Grammar::Hidden);
+    let group = visible().map(Command::group).find(|g| *g == name);
+    match (complete(&name, visible().map(|c| c.name)), group) {
+        (Some(name), _) => visible()
+            .find(|c| c.name == name)
+            .map(Request::Help)
+            .ok_or(RequestError::Unknown(name.to_owned())),
+        (None, Some(group)) => Ok(Request::Overview(Some(group))),
+        (None, None) => Err(RequestError::Unknown(name)),
+    }
+}
+
+/// Reads a command's flags and words.
+fn invocation(command: &'static Command, args: Vec<String>) -> Result<Request, FlagError> {
+    let tables = command.tables();
+    let (mut flags, mut words) = (Given::default(), Vec::new());
+    let mut rest: Words = args.into_iter();
+    while let Some(step) = flag::next(&mut rest, &tables)? {
+        match step {
+            Step::Help => return Ok(Request::Help(command)),
+            Step::Flag(name, value) => flags.push(name, value),
+            Step::Dashes => break,
+            Step::Word(word) => {
+                words.push(word);
+                if command.grammar == Grammar::FlagsFirst {
+                    break;
+                }
+            }
+        }
+    }
+    words.extend(rest);
+    Ok(Request::Run(Invocation { command, flags, words }))
+}
+
+fn check_globals(args: Vec<String>) -> Result<(), FlagError> {
+    let mut words: Words = args.into_iter();
+    while flag::next(&mut words, &[GLOBAL_FLAGS])?.is_some() {}
+    Ok(())
+}
+
+/// Where the first word is that is neither a flag nor a flag's value. Which flags take a value is asked of all commands:
+/// which command it is, is not known yet.
+fn find_word(args: &[String], from: usize, commands: &'static [Command]) -> Option<usize> {
+    let all = || commands.iter().flat_map(|c| c.flags.iter().copied()).chain([GLOBAL_FLAGS]).flatten();
+    let mut words = args.iter().enumerate().skip(from);
+    while let Some((at, word)) = words.next() {
+        match word.strip_prefix("--") {
+            Some("") => return None,
+            Some(flag) if !flag.contains('=') => {
+                if all().any(|f| f.name == flag && f.takes_next_word()) {
+                    let _value = words.next();
+                }
+            }
+            None if !word.starts_with('-') => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The name that `word` is, or is the only beginning of.
+fn complete(word: &str, names: impl Iterator<Item = &'static str> + Clone) -> Option<&'static str> {
+    if let Some(exact) = names.clone().find(|name| *name == word) {
+        return Some(exact);
+    }
+    let mut matches: Vec<&str> = names.filter(|name| name.starts_with(word)).collect();
+    matches.dedup();
+    match matches.as_slice() {
+        [one] => Some(one),
+        _ => None,
+    }
+}
+
+fn is_help(word: &str) -> bool {
+    matches!(word, "-h" | "--help")
+}

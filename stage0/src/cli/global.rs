@@ -1,0 +1,123 @@
+//! The flags that every command takes, and what they mean.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use image::PullPolicy;
+use pod::DataDir;
+
+use super::command::Invocation;
+use super::flag::{Flag, Given, switch, value};
+use crate::exit::Log;
+use crate::images::Policy;
+use crate::spec::Lifted;
+
+/// The flags that every command takes.
+pub(crate) const GLOBAL_FLAGS: &[Flag] = &[
+    switch("debug", "print out more debug information to stderr, and errors as a tree of causes"),
+    value("dir", "/var/lib/rkt", "rkt data directory"),
+    value(
+        "insecure-options",
+        "none",
+        "comma-separated list of security features to disable: none, image, tls, ondisk, http, pubkey, capabilities, paths, seccomp, all-fetch, all-run, all",
+    ),
+    value("local-config", "/etc/rkt", "path to local configuration"),
+    value("system-config", "/usr/lib/rkt", "path to system configuration"),
+    switch(
+        "trust-keys-from-https",
+        "accepted for compatibility: images of registries are not signed by keys",
+    ),
+    value("user-config", "", "path to user configuration"),
+];
+
+/// What `--insecure-options` gives up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Insecure {
+    /// Registries without TLS.
+    pub(crate) http: bool,
+    /// Protections of the apps.
+    pub(crate) lifted: Lifted,
+}
+
+impl Invocation {
+    /// Where this command's messages go.
+    pub(crate) fn log(&self) -> Log {
+        Log { prefix: self.command.leaf(), debug: self.flags.switch("debug") }
+    }
+
+    /// The data directory as it is written on the command line.
+    pub(crate) fn data_path(&self) -> PathBuf {
+        PathBuf::from(self.flags.value("dir").unwrap_or("/var/lib/rkt"))
+    }
+
+    /// The data directory, made if it is not there.
+    pub(crate) fn data_dir(&self) -> anyhow::Result<DataDir> {
+        let path = self.data_path();
+        DataDir::open(&path).with_context(|| format!("cannot use the data directory {}", path.display()))
+    }
+
+    /// The data directory for a command that only reads. `None`: there is none, and so there are no pods.
+    pub(crate) fn existing_data_dir(&self) -> anyhow::Result<Option<DataDir>> {
+        let path = self.data_path();
+        match DataDir::open_existing(&path) {
+            Ok(data) => Ok(Some(data)),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("cannot read the data directory {}", path.display())),
+        }
+    }
+}
+
+/// Reads `--insecure-options`.
+pub(crate) fn insecure(flags: &Given) -> anyhow::Result<Insecure> {
+    let mut insecure = Insecure::default();
+    for word in flags.values("insecure-options").flat_map(|list| list.split(',')) {
+        let Insecure { http, lifted } = &mut insecure;
+        match word {
+            // Registries' images are verified by digest, always; there is nothing to give up.
+            "" | "none" | "image" | "ondisk" | "pubkey" => {}
+            "http" => *http = true,
+            "tls" => anyhow::bail!(
+                "--insecure-options=tls is not supported: certificates of registries are always verified"
+            ),
+            "capabilities" => lifted.capabilities = true,
+            "paths" => lifted.paths = true,
+            "seccomp" => lifted.seccomp = true,
+            "all-fetch" => *http = true,
+            "all-run" => *lifted = Lifted { capabilities: true, paths: true, seccomp: true },
+            "all" => {
+                *http = true;
+                *lifted = Lifted { capabilities: true, paths: true, seccomp: true };
+            }
+            other => anyhow::bail!("invalid argument {other:?} for --insecure-options (see --help)"),
+        }
+    }
+    Ok(insecure)
+}
+
+/// How to come by images, `default` being the command's `--pull-policy`.
+pub(crate) fn policy(flags: &Given, default: PullPolicy) -> anyhow::Result<Policy> {
+    let dirs = [("user-config", ""), ("local-config", "/etc/rkt"), ("system-config", "/usr/lib/rkt")];
+    let dir = |(name, default)| flags.value(name).unwrap_or(default);
+    Ok(Policy {
+        pull: pull_policy(flags, default)?,
+        allow_http: insecure(flags)?.http,
+        config_dirs: dirs.map(dir).into_iter().filter(|d| !d.is_empty()).map(PathBuf::from).collect(),
+        quiet: flags.switch("quiet"),
+    })
+}
+
+fn pull_policy(flags: &Given, default: PullPolicy) -> anyhow::Result<PullPolicy> {
+    let (store_only, no_store) = (flags.switch("store-only"), flags.switch("no-store"));
+    match flags.value("pull-policy") {
+        _ if store_only && no_store => anyhow::bail!("both --store-only and --no-store specified"),
+        _ if store_only => Ok(PullPolicy::Never),
+        _ if no_store => Ok(PullPolicy::Update),
+        None => Ok(default),
+        Some("new") => Ok(PullPolicy::New),
+        Some("never") => Ok(PullPolicy::Never),
+        Some("update") => Ok(PullPolicy::Update),
+        Some(other) => {
+            anyhow::bail!("invalid argument {other:?} for --pull-policy: it is new, never or update")
+        }
+    }
+}

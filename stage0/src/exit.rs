@@ -1,0 +1,107 @@
+//! How a command ends: the one place that decides exit statuses and how errors look. `docs/exit-codes.md`.
+//!
+//! As rkt 1.30: a message is prefixed with the command's name; without `--debug` an error is one line, our own sentence
+//! and the innermost cause; with it, a tree of all of them.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// Everything went well.
+pub(crate) const SUCCESS: u8 = 0;
+/// Nothing was asked for.
+pub(crate) const NO_COMMAND: u8 = 2;
+/// Practically every failure.
+pub(crate) const FAILURE: u8 = 254;
+
+/// A failure that has a status of its own: rkt's scripts tell a missing `--uuid-file` by it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Special {
+    /// The exit status.
+    pub(crate) status: u8,
+    /// What was being done.
+    pub(crate) message: String,
+    /// Why it failed.
+    pub(crate) source: Option<std::io::Error>,
+}
+
+/// Where a command's messages for people go: standard error, prefixed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Log {
+    /// The command's name.
+    pub(crate) prefix: &'static str,
+    /// Whether `--debug` was given.
+    pub(crate) debug: bool,
+}
+
+impl Log {
+    /// Says something.
+    pub(crate) fn say(self, message: impl std::fmt::Display) {
+        // Nobody can be told that standard error is closed.
+        let _ = writeln!(std::io::stderr(), "{}: {message}", self.prefix);
+    }
+
+    /// Says something that only matters to those who asked for details.
+    pub(crate) fn debug(self, message: impl std::fmt::Display) {
+        if self.debug {
+            self.say(message);
+        }
+    }
+
+    /// Reports an error.
+    pub(crate) fn error(self, error: &anyhow::Error) {
+        self.say(render(error, self.debug));
+    }
+}
+
+/// The exit status that an error asks for.
+pub(crate) fn status(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(|e| e.downcast_ref::<Special>()).map_or(FAILURE, |special| special.status)
+}
+
+/// An error as text, without the prefix.
+pub(crate) fn render(error: &anyhow::Error, debug: bool) -> String {
+    let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    // A `#[error(transparent)]` or `?` may repeat a sentence; people need it once.
+    causes.dedup();
+    let mut text = String::new();
+    let mut levels = causes.into_iter().enumerate();
+    if let Some((_, own)) = levels.next() {
+        text.push_str(&own);
+    }
+    if debug {
+        for (level, cause) in levels {
+            let _ = write!(text, "\n{}└─{cause}", "  ".repeat(level));
+        }
+    } else if let Some((_, innermost)) = levels.last() {
+        let _ = write!(text, ": {innermost}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    fn error() -> anyhow::Error {
+        Err::<(), _>(anyhow!("no such file"))
+            .context("open the store")
+            .context("find image \"x\"")
+            .unwrap_err()
+    }
+
+    #[test]
+    fn innermost_cause_or_tree() {
+        assert_eq!(render(&error(), false), "find image \"x\": no such file");
+        assert_eq!(render(&error(), true), "find image \"x\"\n  └─open the store\n    └─no such file");
+        assert_eq!(render(&anyhow!("alone"), false), "alone");
+    }
+
+    #[test]
+    fn statuses() {
+        assert_eq!(status(&error()), 254);
+        let special = Special { status: 1, message: "read the file".to_owned(), source: None };
+        assert_eq!(status(&anyhow::Error::new(special).context("stop")), 1);
+    }
+}

@@ -1,0 +1,205 @@
+//! Images, as `rkt`'s commands see them: found in the store or fetched, with progress on a terminal.
+//!
+//! What is found is pinned: garbage collection of images leaves it alone until the [`Found`] is dropped, which `prepare`
+//! does after `image.json` names it.
+
+use std::path::{Path, PathBuf};
+
+use image::{
+    Credentials, CredentialsError, FetchError, FetchOptions, Image, ImageName, PullPolicy, Store, StoreError,
+};
+use oci_spec::image::ImageConfiguration;
+use pod::DataDir;
+use pod::manifest::{App, RuntimeImage};
+
+use crate::progress::Bars;
+
+/// How to come by images: the checked form of the global flags and `--pull-policy`.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    /// When to ask a registry.
+    pub(crate) pull: PullPolicy,
+    /// Whether registries elsewhere than on this machine may be spoken to without TLS.
+    pub(crate) allow_http: bool,
+    /// Directories that may have an `auth.d`, the most important first.
+    pub(crate) config_dirs: Vec<PathBuf>,
+    /// Whether to draw progress when standard error is a terminal.
+    pub(crate) quiet: bool,
+}
+
+/// The image store and how to fill it.
+#[derive(Debug)]
+pub(crate) struct Images<'a> {
+    store: Store,
+    policy: &'a Policy,
+}
+
+/// An image of the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// `sha256-<64 hex>`.
+    pub(crate) id: String,
+    /// Its name without a tag.
+    pub(crate) name: String,
+    /// Its tag.
+    pub(crate) version: Option<String>,
+    /// What to run, and how.
+    pub(crate) config: ImageConfiguration,
+    /// The layers' trees, bottom first.
+    pub(crate) layers: Vec<PathBuf>,
+    /// Keeps garbage collection away.
+    pub(crate) _pin: Option<image::Pin>,
+}
+
+/// An image cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImageError {
+    #[error("image {0:?}")]
+    Name(String, #[source] image::ReferenceError),
+    #[error("an app of the pod has neither the id nor the name of an image")]
+    Unnamed,
+    #[error("image {name:?} was built for {platform}, and this machine is {host}")]
+    Platform { name: String, platform: String, host: String },
+    #[error("read the credentials for registries")]
+    Credentials(#[from] CredentialsError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<'a> Images<'a> {
+    /// Opens the store of a data directory.
+    pub(crate) fn open(data: &DataDir, policy: &'a Policy) -> Result<Self, ImageError> {
+        Ok(Self { store: open_store(data.path())?, policy })
+    }
+
+    /// Finds or fetches the image that `text` names.
+    pub(crate) fn find(&self, text: &str) -> Result<Found, ImageError> {
+        let name: ImageName = text.parse().map_err(|e| ImageError::Name(text.to_owned(), e))?;
+        let image = self.fetch(&name)?;
+        self.found(&name, image)
+    }
+
+    /// Finds or fetches the image of an app in a pod manifest: by id, or else by name and version.
+    pub(crate) fn find_for(&self, image: &RuntimeImage) -> Result<Found, ImageError> {
+        let version = image.labels.iter().find(|l| l.name == "version").map(|l| l.value.as_str());
+        match (&image.name, image.id.as_str()) {
+            (None, "") => Err(ImageError::Unnamed),
+            (Some(name), "") => self.find(&full_name(name, version)),
+            (name, id) => {
+                let mut found = self.find(id)?;
+                if let Some(name) = name {
+                    (found.name, found.version) = (name.clone(), version.map(str::to_owned));
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// Fetches an image as the policy says.
+    pub(crate) fn fetch(&self, name: &ImageName) -> Result<Image, ImageError> {
+        // What is in the store needs no credentials, and no threads to draw bars.
+        if self.policy.pull == PullPolicy::New || matches!(name, ImageName::Id(_)) {
+            let options = FetchOptions { pull_policy: PullPolicy::Never, ..FetchOptions::default() };
+            let local = matches!(name, ImageName::Oci { .. } | ImageName::DockerArchive { .. });
+            match if local { Ok(None) } else { image::fetch(&self.store, name, &options, &()).map(Some) } {
+                Ok(Some(image)) => return Ok(image),
+                Err(e @ FetchError::NotInStore { .. }) if matches!(name, ImageName::Id(_)) => {
+                    return Err(self.other_platform(name).unwrap_or(ImageError::Fetch(e)));
+                }
+                Ok(None) | Err(FetchError::NotInStore { .. }) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let credentials = self.credentials()?;
+        let options = FetchOptions {
+            pull_policy: self.policy.pull,
+            allow_http: self.policy.allow_http,
+            credentials: &credentials,
+            ..FetchOptions::default()
+        };
+        let bars = Bars::new(&name.to_string(), self.policy.quiet);
+        Ok(image::fetch(&self.store, name, &options, &bars)?)
+    }
+
+    /// Why an image that has the right id was not taken.
+    fn other_platform(&self, name: &ImageName) -> Option<ImageError> {
+        let image = self.store.image(self.store.find(name).ok()??).ok()?;
+        let host = image::Platform::host();
+        (image.platform != host).then(|| ImageError::Platform {
+            name: name.to_string(),
+            platform: format!("{}/{}", image.platform.os, image.platform.architecture),
+            host: format!("{}/{}", host.os, host.architecture),
+        })
+    }
+
+    fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        let mut credentials = Credentials::new();
+        for dir in &self.policy.config_dirs {
+            credentials.add_auth_dir(&dir.join("auth.d"))?;
+        }
+        let home = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")));
+        if let Some(dir) = home {
+            credentials.add_docker_config(&dir.join("config.json"))?;
+        }
+        Ok(credentials)
+    }
+
+    fn found(&self, name: &ImageName, image: Image) -> Result<Found, ImageError> {
+        let (name, version) = self.split(name, &image)?;
+        Ok(Found {
+            id: image.id.to_string(),
+            name,
+            version,
+            config: image.config,
+            layers: image.layers,
+            _pin: Some(image.pin),
+        })
+    }
+
+    /// An image's name without its tag, and the tag. One that was asked for by id goes by one of its names.
+    fn split(&self, name: &ImageName, image: &Image) -> Result<(String, Option<String>), ImageError> {
+        if !matches!(name, ImageName::Id(_)) {
+            return Ok(split_name(name));
+        }
+        let record = self.store.images()?.into_iter().find(|r| r.id == image.id);
+        let named = record.and_then(|r| r.names.into_iter().next()).and_then(|n| n.parse().ok());
+        Ok(named.map_or_else(|| (image.id.to_string(), None), |name| split_name(&name)))
+    }
+}
+
+impl Found {
+    /// The app that the image runs.
+    pub(crate) fn app(&self) -> App {
+        crate::appc::app(&self.config)
+    }
+
+    /// Name and tag.
+    pub(crate) fn full_name(&self) -> String {
+        full_name(&self.name, self.version.as_deref())
+    }
+}
+
+/// Opens the image store of a data directory.
+pub(crate) fn open_store(data: &Path) -> Result<Store, StoreError> {
+    Store::open(&data.join("cas"))
+}
+
+pub(crate) fn split_name(name: &ImageName) -> (String, Option<String>) {
+    match name {
+        ImageName::Registry(r) => {
+            (format!("{}/{}", r.registry(), r.repository()), r.tag().map(str::to_owned))
+        }
+        ImageName::Oci { path, tag } => (format!("oci:{}", path.display()), tag.clone()),
+        ImageName::DockerArchive { path, name } => {
+            (format!("docker-archive:{}", path.display()), name.clone())
+        }
+        ImageName::Id(id) => (id.to_string(), None),
+    }
+}
+
+fn full_name(name: &str, version: Option<&str>) -> String {
+    version.map_or_else(|| name.to_owned(), |version| format!("{name}:{version}"))
+}

@@ -1,0 +1,182 @@
+//! Preparing a pod: from a request to a directory that a launcher can run.
+//!
+//! The order of the acts is what makes a `kill -9` harmless: the images are pinned before they are looked up and until
+//! `image.json` names them; the pod's directory is *embryo* or *prepare*, and locked by us, until everything is in it.
+//! Killed, we leave an unlocked directory there, which `rkt gc` removes. A preparation that fails removes its own.
+
+mod merge;
+mod request;
+
+use std::path::Path;
+
+use pod::bundle::{Bundle, ImageRef};
+use pod::manifest::{ManifestError, PodManifest, RuntimeApp, Volume, VolumeKind};
+use pod::{AppName, DataDir, LockedPod, Phase, PodError, PodId, TransitionError};
+
+use crate::images::{Found, ImageError, Images};
+use crate::spec::{self, SpecError};
+
+pub(crate) use merge::MergeError;
+pub(crate) use request::{AppRequest, Apps, Content, Request};
+
+/// A pod could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Pod(#[from] PodError),
+    #[error(transparent)]
+    Transition(#[from] TransitionError),
+    #[error("volume {name:?}: cannot use {source_path:?} of the host")]
+    Source { name: AppName, source_path: String, source: std::io::Error },
+    #[error("volume {name:?}: {mode:?} is not a mode such as 0755")]
+    Mode { name: AppName, mode: String },
+    #[error("volume {name:?}: cannot give it to {uid}:{gid}")]
+    Owner { name: AppName, uid: u32, gid: u32, source: std::io::Error },
+}
+
+/// Prepares a pod. It is in [`Phase::Prepare`] and ours.
+pub(crate) fn prepare(
+    data: &DataDir,
+    images: &Images<'_>,
+    request: &Request,
+) -> Result<LockedPod, PrepareError> {
+    let (manifest, found) = resolve(images, &request.content)?;
+    manifest.validate()?;
+    check_sources(&manifest)?;
+    let id = PodId::random();
+    let bundles = bundles(data, id, &manifest, &found, request)?;
+    let mut pod = data.create(id)?;
+    match fill(&mut pod, &manifest, &bundles, request) {
+        Ok(()) => Ok(pod),
+        Err(e) => {
+            discard(pod);
+            Err(e)
+        }
+    }
+}
+
+/// Removes a pod that never got anywhere. What cannot be removed is left to `rkt gc`: the reason why we are here
+/// matters more.
+pub(crate) fn discard(mut pod: LockedPod) {
+    if pod.transition(Phase::Garbage).is_ok() {
+        let _ = pod.remove();
+    }
+}
+
+/// The pod's manifest, complete, and the image of each of its apps.
+fn resolve(images: &Images<'_>, content: &Content) -> Result<(PodManifest, Vec<Found>), PrepareError> {
+    let (mut manifest, found) = match content {
+        Content::Apps(wishes) => {
+            let find = |app: &AppRequest| images.find(&app.image);
+            let found: Vec<Found> = wishes.apps.iter().map(find).collect::<Result<_, _>>()?;
+            (merge::manifest(wishes, &found)?, found)
+        }
+        Content::Manifest(manifest) => {
+            // Before the images: what is wrong with the manifest should not cost a download.
+            manifest.validate()?;
+            let find = |app: &RuntimeApp| images.find_for(&app.image);
+            let found: Vec<Found> = manifest.apps.iter().map(find).collect::<Result<_, _>>()?;
+            (complete(manifest.clone(), &found), found)
+        }
+    };
+    merge::resolve_mount_points(&mut manifest)?;
+    Ok((manifest, found))
+}
+
+/// Adds to a manifest what its images say.
+fn complete(mut manifest: PodManifest, found: &[Found]) -> PodManifest {
+    for (app, image) in manifest.apps.iter_mut().zip(found) {
+        app.image = merge::runtime_image(image);
+        let _ = app.app.get_or_insert_with(|| image.app());
+    }
+    manifest
+}
+
+fn bundles(
+    data: &DataDir,
+    id: PodId,
+    manifest: &PodManifest,
+    found: &[Found],
+    request: &Request,
+) -> Result<Vec<Bundle>, PrepareError> {
+    let run_dir = data.path().join("pods").join(Phase::Run.dir_name()).join(id.to_string());
+    let bundle = |(runtime, image): (&RuntimeApp, &Found)| {
+        let own = image.app();
+        let app = runtime.app.as_ref().unwrap_or(&own);
+        let input = spec::Input {
+            pod: manifest,
+            runtime,
+            app,
+            stop_signal: crate::appc::stop_signal(&image.config),
+            run_dir: &run_dir,
+            lifted: request.lifted,
+        };
+        let image = ImageRef { id: image.id.clone(), name: image.full_name(), layers: image.layers.clone() };
+        Ok(Bundle { config: spec::spec(&input)?, image })
+    };
+    manifest.apps.iter().zip(found).map(bundle).collect()
+}
+
+/// Writes everything into the pod's directory.
+fn fill(
+    pod: &mut LockedPod,
+    manifest: &PodManifest,
+    bundles: &[Bundle],
+    request: &Request,
+) -> Result<(), PrepareError> {
+    pod.transition(Phase::Prepare)?;
+    pod.dir().write_manifest(manifest, &request.stage1)?;
+    for volume in &manifest.volumes {
+        make_volume(pod, volume)?;
+    }
+    for (app, bundle) in manifest.apps.iter().zip(bundles) {
+        pod.dir().write_app(&app.name, bundle)?;
+    }
+    Ok(())
+}
+
+/// Makes the storage of an `empty` volume.
+fn make_volume(pod: &LockedPod, volume: &Volume) -> Result<(), PrepareError> {
+    let VolumeKind::Empty { mode, uid, gid } = &volume.kind else { return Ok(()) };
+    let name = || volume.name.clone();
+    let mode = mode.as_deref().unwrap_or("0755");
+    let bits = u32::from_str_radix(mode, 8).ok().filter(|bits| *bits <= 0o7777);
+    let bits = bits.ok_or_else(|| PrepareError::Mode { name: name(), mode: mode.to_owned() })?;
+    let fd = pod.dir().make_volume(&volume.name, bits)?;
+    let (uid, gid) = (uid.unwrap_or(0), gid.unwrap_or(0));
+    if (uid, gid) != (0, 0) {
+        std::os::unix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(|source| PrepareError::Owner {
+            name: name(),
+            uid,
+            gid,
+            source,
+        })?;
+        // A change of owner may clear set-id bits.
+        let _ = pod.dir().make_volume(&volume.name, bits)?;
+    }
+    Ok(())
+}
+
+/// A volume of the host must be there now: later the only witness would be an app that does not start.
+fn check_sources(manifest: &PodManifest) -> Result<(), PrepareError> {
+    for volume in &manifest.volumes {
+        if let VolumeKind::Host { source: path } = &volume.kind
+            && let Err(source) = std::fs::metadata(Path::new(path))
+        {
+            return Err(PrepareError::Source {
+                name: volume.name.clone(),
+                source_path: path.clone(),
+                source,
+            });
+        }
+    }
+    Ok(())
+}
