@@ -1,0 +1,86 @@
+//! The command line, as it is written. [`crate::config`] checks it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use pod::stage1::Backoff;
+
+/// Runs the pods of a directory of manifests: rkt prepares them, systemd runs them.
+///
+/// Pods go on when the kubelet ends, and are taken over by the next one. `GET /healthz` and `GET /pods` are answered on
+/// loopback. See docs/kubelet.md for the fields of a manifest that are understood.
+#[derive(Debug, Parser)]
+#[command(name = "kubelet", version, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// Directory of v1 Pod manifests, YAML or JSON.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pod_manifest_path: PathBuf,
+
+    /// The container runtime.
+    #[arg(long, value_name = "NAME", default_value = "rkt", value_parser = ["rkt"])]
+    pub(crate) container_runtime: String,
+
+    /// The executable rkt; one without a slash is looked for in $PATH.
+    #[arg(long, value_name = "PATH", default_value = "rkt")]
+    pub(crate) rkt_path: PathBuf,
+
+    /// Which stage1 isolates pods that do not choose one; rkt's default when absent.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rkt_stage1_image: Option<String>,
+
+    /// rkt's data directory.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/rkt")]
+    pub(crate) rkt_dir: PathBuf,
+
+    /// The kubelet's own directory.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    pub(crate) root_dir: PathBuf,
+
+    /// Loopback address to answer on.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1", alias = "healthz-bind-address")]
+    pub(crate) address: IpAddr,
+
+    /// Port to answer on; 0 for none.
+    #[arg(long, value_name = "PORT", default_value_t = 10248)]
+    pub(crate) healthz_port: u16,
+
+    /// The node's name; the host name when absent.
+    #[arg(long, value_name = "NAME", alias = "node-name")]
+    pub(crate) hostname_override: Option<String>,
+
+    /// The node's address; that of the default route's interface when absent.
+    #[arg(long, value_name = "IP")]
+    pub(crate) node_ip: Option<IpAddr>,
+
+    /// The wait before a container that ended is started again, in seconds: first, longest, and how long it has to run
+    /// for the series to start again.
+    #[arg(long, value_name = "FIRST:LONGEST:RESET", default_value_t = Backoff::KUBERNETES)]
+    pub(crate) crash_loop_back_off: Backoff,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_old_command_line_said_still_holds() {
+        let arguments = Arguments::try_parse_from([
+            "kubelet",
+            "--pod-manifest-path=/etc/kubernetes/manifests",
+            "--container-runtime=rkt",
+            "--rkt-path=/usr/bin/rkt",
+            "--rkt-stage1-image=coreos.com/rkt/stage1-coreos",
+            "--hostname-override=n1",
+        ])
+        .unwrap();
+        assert_eq!(arguments.crash_loop_back_off, Backoff::KUBERNETES);
+        for bad in [["kubelet", "--container-runtime=docker"], ["kubelet", "--crash-loop-back-off=1"]] {
+            assert!(
+                Arguments::try_parse_from(bad.iter().chain(&["--pod-manifest-path=/m"])).is_err(),
+                "{bad:?}"
+            );
+        }
+        assert!(Arguments::try_parse_from(["kubelet"]).is_err());
+    }
+}

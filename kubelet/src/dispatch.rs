@@ -1,0 +1,82 @@
+//! Keeps one worker per pod, and tells each what is wanted of its pod.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pod::stage1::Backoff;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::board::Board;
+use crate::desired::{Desired, FullName};
+use crate::runtime::Runtime;
+use crate::worker::Worker;
+
+/// The workers.
+#[derive(Debug)]
+pub(crate) struct Dispatch<R> {
+    runtime: Arc<R>,
+    board: Board,
+    backoff: Backoff,
+    workers: BTreeMap<FullName, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    wanted: watch::Sender<Option<Arc<Desired>>>,
+    task: JoinHandle<()>,
+}
+
+impl<R: Runtime> Dispatch<R> {
+    /// No workers yet.
+    pub(crate) fn new(runtime: Arc<R>, board: Board, backoff: Backoff) -> Self {
+        Self { runtime, board, backoff, workers: BTreeMap::new() }
+    }
+
+    /// Says what is wanted now. `there` are the pods of which there are instances: those that nobody wants are stopped.
+    pub(crate) fn sync(
+        &mut self,
+        wanted: &BTreeMap<FullName, Arc<Desired>>,
+        there: impl IntoIterator<Item = FullName>,
+    ) {
+        // A worker that has ended has done all that it was told.
+        self.workers.retain(|_, entry| !entry.task.is_finished());
+        for (name, entry) in &self.workers {
+            let now = wanted.get(name);
+            let _ = entry.wanted.send_if_modified(|before| {
+                let changed = before.as_ref().map(|d| &d.hash) != now.map(|d| &d.hash)
+                    || before.as_ref().map(|d| &d.uid) != now.map(|d| &d.uid);
+                if changed {
+                    *before = now.cloned();
+                }
+                changed
+            });
+        }
+        for (name, desired) in wanted {
+            if !self.workers.contains_key(name) {
+                self.note(desired);
+                self.spawn(name.clone(), Some(Arc::clone(desired)));
+            }
+        }
+        for name in there {
+            if !self.workers.contains_key(&name) {
+                tracing::info!(pod = %name, "nobody wants this pod any more");
+                self.spawn(name, None);
+            }
+        }
+    }
+
+    fn spawn(&mut self, name: FullName, desired: Option<Arc<Desired>>) {
+        let (wanted, receiver) = watch::channel(desired);
+        let worker =
+            Worker::new(name.clone(), Arc::clone(&self.runtime), receiver, self.board.clone(), self.backoff);
+        let task = tokio::spawn(worker.run());
+        let _ = self.workers.insert(name, Entry { wanted, task });
+    }
+
+    fn note(&self, desired: &Desired) {
+        for what in crate::translate::unsupported::ignored(desired.spec()) {
+            tracing::warn!(pod = %desired.name, "left out: {what}");
+        }
+    }
+}
