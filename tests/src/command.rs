@@ -114,7 +114,7 @@ impl Command {
             record: self.record,
         };
         while child.pid == 0 && child.end.is_none() {
-            if !child.next(Duration::from_secs(60))? {
+            if !child.next(self.timeout)? {
                 bail!("the node does not answer: cannot start {:?}", child.argv);
             }
         }

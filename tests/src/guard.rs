@@ -52,7 +52,7 @@ impl<'n> Test<'n> {
     /// A directory in the node for this test alone, empty at first, on tmpfs.
     #[must_use]
     pub fn scratch(&self) -> String {
-        format!("/tmp/{}", self.name)
+        format!("/tmp/test-{}", self.name)
     }
 
     /// The data directory (`--dir`) for this test alone, empty at first, on tmpfs.

@@ -81,6 +81,11 @@ impl Directory {
         self.0.join("console.log")
     }
 
+    /// What the keeper and the steps before systemd complained of.
+    pub(crate) fn keeper_log(&self) -> PathBuf {
+        self.0.join("keeper.log")
+    }
+
     /// Where the harness waits for the agent; the directory around it is visible inside.
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("agent/socket")
@@ -123,7 +128,8 @@ fn keep(path: &Path) -> Result<ExitCode> {
 
 /// Runs the node's command until it ends or stdin does; then every process of it is gone.
 fn guard(spec: &Spec, directory: &Directory) -> Result<()> {
-    let console = File::create(directory.console()).context("cannot make the console's log")?;
+    let console = File::options().append(true).open(directory.console());
+    let console = console.context("cannot open the console's log")?;
     let mut command = Command::new("setpriv");
     let _ = command.args(["--pdeathsig", "KILL", "--"]).args(&spec.argv);
     let _ = command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);

@@ -15,6 +15,13 @@
 //! * [`fixtures`] builds OCI images from Debian packages; [`registry`] serves them;
 //! * [`bench`] times commands against one another.
 //!
+//! | environment | does |
+//! |---|---|
+//! | `RKT_TEST_NODE=host` | every node is this machine itself, whose PID 1 has to be systemd |
+//! | `RKT_TEST_ACCEL` | QEMU's accelerator for virtual machines, `kvm` for instance; emulation otherwise |
+//! | `RKT_TEST_VM_MEMORY` | MiB of memory of a virtual machine, 4096 otherwise |
+//! | `XDG_CACHE_HOME` | kernels, images and registries are kept in `rktnetes/` there, or in `~/.cache` |
+//!
 //! Nodes belong to the process that booted them. However it dies, a keeper process notices the end of a
 //! pipe, kills the node and removes its control groups and files; what even a killed keeper leaves is
 //! removed at the next boot. Nothing here needs the machine to run systemd; everything needs root.

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, Stdio};
@@ -15,6 +15,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
@@ -107,20 +108,23 @@ impl Node {
         let (directory, lock) = Directory::create(&name)?;
         let listener = UnixListener::bind(directory.socket()).context("cannot listen for the agent")?;
         listener.set_nonblocking(true).context("cannot listen for the agent")?;
+        let mut logs = Logs::create(&directory)?;
         let mut keeper = match kind {
             Kind::Host => start_on_host(&directory)?,
             _ => start_keeper(kind, &directory, binds)?,
         };
         let lifeline = keeper.stdin.take();
-        let stream = accept(&listener, &mut keeper, &directory, kind);
+        let stream = accept(&listener, &mut keeper);
         drop(lock);
-        let client = Client::new(stream?).context("cannot talk to the agent")?;
+        let booted = stream.and_then(|stream| {
+            let client = Client::new(stream).context("cannot talk to the agent")?;
+            let node = Self { kind, name, client, env: environment()?, lifeline, keeper: Some(keeper) };
+            node.wait_until_running().map(|()| node)
+        });
         if kind == Kind::Host {
             let _ = fs::remove_dir_all(&directory.0);
         }
-        let node = Self { kind, name, client, env: environment()?, lifeline, keeper: Some(keeper) };
-        node.wait_until_running()?;
-        Ok(node)
+        booted.map_err(|e| e.context(format!("a {kind:?} node did not boot{}", logs.tail())))
     }
 
     /// The node of this kind that all tests of this process share. Booted by whoever asks first.
@@ -215,6 +219,8 @@ impl Node {
         Ok(output.with_context(|| format!("cannot read {path} in the node"))?.bytes)
     }
 
+    /// The agent of a virtual machine answers late: its stream is there before its kernel.
+    ///
     /// `degraded` is good enough: what failed is then a unit of the machine's, and tests look at their own.
     fn wait_until_running(&self) -> Result<()> {
         let wait = self.command(&["systemctl", "is-system-running", "--wait"]).timeout(BOOT).run()?;
@@ -249,7 +255,8 @@ fn start_keeper(kind: Kind, directory: &Directory, binds: &[Bind]) -> Result<pro
         Spec { argv, layout: Some(Layout { controllers: controllers(kind)?, binds, agent }) }
     };
     fs::write(directory.spec(), serde_json::to_vec(&spec)?).context("cannot write the node's spec")?;
-    let errors = File::create(directory.0.join("keeper.log")).context("cannot make the keeper's log")?;
+    let errors = File::options().append(true).open(directory.keeper_log());
+    let errors = errors.context("cannot open the keeper's log")?;
     let mut command = process::Command::new(init);
     let _ = command.arg("keep").arg(&directory.0);
     let _ = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(errors);
@@ -282,20 +289,30 @@ fn controllers(kind: Kind) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// What was asked for, and the build and the cache, read-only. The latter two are bound even where the
-/// overlay shows them: overlayfs does not promise to notice what changes below it.
+/// What was asked for, and the build and the cache, read-only; the sources too if the overlay does not
+/// show them. The other two are bound in any case: overlayfs does not promise to notice what changes below
+/// it.
 fn all_binds(kind: Kind, asked: &[Bind]) -> Result<Vec<Bind>> {
-    let root = fs::metadata("/").context("cannot look at /")?.dev();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
+    let changing = [artifact::target()?, artifact::cache()?];
     let mut binds = Vec::new();
-    for path in [artifact::target()?, artifact::cache()?] {
-        let hidden = fs::metadata(&path).is_ok_and(|m| m.dev() != root)
-            || ["/tmp", "/run", "/var/lib"].iter().any(|p| path.starts_with(p));
-        if kind != Kind::Vm || hidden {
+    for path in sources.into_iter().filter(|s| s.is_dir()).chain(changing.iter().cloned()) {
+        if hidden(&path)? || (kind != Kind::Vm && changing.contains(&path)) {
             binds.push(Bind { source: path.clone(), target: path, writable: false });
         }
     }
     binds.extend_from_slice(asked);
     Ok(binds)
+}
+
+/// Whether a node's view of `/` lacks this directory: it is on another mount, or where nodes start empty.
+fn hidden(path: &Path) -> Result<bool> {
+    let mount = |path: &Path| {
+        let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID);
+        found.map(|s| s.stx_mnt_id).with_context(|| format!("cannot look at {}", path.display()))
+    };
+    let empty = ["/tmp", "/run", "/var/lib"].iter().any(|p| path.starts_with(p));
+    Ok(empty || mount(path)? != mount(Path::new("/"))?)
 }
 
 /// What commands in a node find in their environment, besides what they are given.
@@ -307,37 +324,49 @@ fn environment() -> Result<Vec<(String, String)>> {
 }
 
 /// Waits for the agent to connect, as long as the node lives and not too long.
-fn accept(
-    listener: &UnixListener,
-    keeper: &mut process::Child,
-    directory: &Directory,
-    kind: Kind,
-) -> Result<UnixStream> {
+fn accept(listener: &UnixListener, keeper: &mut process::Child) -> Result<UnixStream> {
     let deadline = Instant::now() + BOOT;
     loop {
         if let Ok((stream, _)) = listener.accept() {
             stream.set_nonblocking(false).context("cannot talk to the agent")?;
             return Ok(stream);
         }
-        let ended = keeper.try_wait().context("cannot watch the keeper")?;
-        if ended.is_some() || Instant::now() > deadline {
-            let how = ended.map_or_else(|| format!("no answer in {BOOT:?}"), |s| s.to_string());
-            bail!("a {kind:?} node did not boot ({how}){}", logs(directory));
+        if let Some(status) = keeper.try_wait().context("cannot watch the keeper")? {
+            bail!("it ended before its agent called ({status})");
+        }
+        if Instant::now() > deadline {
+            bail!("its agent did not call within {BOOT:?}");
         }
         sleep(Duration::from_millis(2));
     }
 }
 
-/// What the node and its keeper wrote, as far as it is still there.
-fn logs(directory: &Directory) -> String {
-    let mut text = String::new();
-    for file in [directory.0.join("keeper.log"), directory.console()] {
-        let log = fs::read(&file).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let tail: Vec<&str> = log.lines().rev().take(30).collect();
-        for line in tail.into_iter().rev() {
-            let _ = write!(text, "\n  {line}");
-        }
+/// What the node and its keeper write while it boots. Held open, for the keeper of a node that does not
+/// boot removes the files.
+struct Logs([File; 2]);
+
+impl Logs {
+    fn create(directory: &Directory) -> Result<Self> {
+        let create = |path: PathBuf| {
+            let mut options = File::options();
+            let options = options.read(true).write(true).create(true).truncate(true);
+            options.open(&path).with_context(|| format!("cannot make {}", path.display()))
+        };
+        Ok(Self([create(directory.keeper_log())?, create(directory.console())?]))
     }
-    text
+
+    /// The end of each, indented, on lines of its own.
+    fn tail(&mut self) -> String {
+        let mut text = String::new();
+        for file in &mut self.0 {
+            let mut log = Vec::new();
+            let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut log));
+            let log = String::from_utf8_lossy(&log);
+            let lines: Vec<&str> = log.lines().collect();
+            for line in lines.get(lines.len().saturating_sub(20)..).unwrap_or_default() {
+                let _ = write!(text, "\n  {line}");
+            }
+        }
+        text
+    }
 }

@@ -2,6 +2,7 @@
 //! is kept, and nothing is left of a node whose harness was killed.
 
 use std::fs;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use std::thread::{scope, sleep};
@@ -94,9 +95,9 @@ fn nodes_have_their_own_names_network_and_identity() {
     assert!(t.run(&["cat", "/proc/net/dev"]).ok().contains("lo:"));
     assert_eq!(t.run(&["ls", "/sys/class/net"]).ok(), "lo");
     let _ = t.run(&["busybox", "ping", "-c1", "127.0.0.1"]).ok();
-    let wanted =
-        t.run(&["systemctl", "list-units", "--plain", "--no-legend", "--type=service", "--state=running"]);
-    let services: Vec<_> = wanted.ok().lines().filter_map(|l| l.split_whitespace().next()).collect();
+    let list = ["systemctl", "list-units", "--plain", "--no-legend", "--type=service", "--state=running"];
+    let running = other.run(&list).unwrap();
+    let services: Vec<_> = running.ok().lines().filter_map(|l| l.split_whitespace().next()).collect();
     assert_eq!(services, ["dbus.service", "node-agent.service", "systemd-journald.service"]);
 }
 
@@ -216,4 +217,34 @@ fn next_boot_removes_what_a_killed_keeper_left() {
     assert!(!traces(harness.id()).is_empty(), "the killed keeper cleaned up?");
     drop(Node::boot(Kind::Hybrid).unwrap());
     assert!(traces(harness.id()).is_empty(), "still there: {:#?}", traces(harness.id()));
+}
+
+#[test]
+fn node_that_does_not_boot_says_why() {
+    let mut node = Command::new(artifact::binary("node").unwrap());
+    let node = node.args(["--kind", "vm", "--", "true"]).env("RKT_TEST_ACCEL", "abacus").output().unwrap();
+    let message = String::from_utf8_lossy(&node.stderr);
+    assert_eq!(node.status.code(), Some(70));
+    assert!(message.contains("did not boot") && message.contains("invalid accelerator abacus"), "{message}");
+}
+
+#[test]
+fn command_line_passes_streams_and_status() {
+    let script = "echo 'target/debug/node'; exec cat";
+    let mut node = Command::new(artifact::binary("node").unwrap());
+    let _ = node.args(["--", "sh", "-c", "tr a-z A-Z; echo oops >&2; exit 42"]);
+    let mut node = node.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    node.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let out = node.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stdout), script.to_uppercase());
+    assert_eq!((String::from_utf8_lossy(&out.stderr).as_ref(), out.status.code()), ("oops\n", Some(42)));
+}
+
+#[test]
+fn host_with_systemd_can_be_the_node() {
+    // A node plays the host.
+    let t = Node::shared(Kind::Hybrid).test("host_can_be_the_node");
+    let nested = t.command(&["node", "--kind", "vm", "--", "cat", "/etc/machine-id"]);
+    let nested = nested.env("RKT_TEST_NODE", "host").run().unwrap();
+    assert_eq!(nested.ok().as_bytes(), t.read_file("/etc/machine-id").trim_ascii());
 }
