@@ -73,7 +73,7 @@ pub(crate) fn render(error: &anyhow::Error, debug: bool) -> String {
         for (level, cause) in levels {
             let _ = write!(text, "\n{}└─{cause}", "  ".repeat(level));
         }
-    } else if let Some((_, innermost)) = levels.last() {
+    } else if let Some((_, innermost)) = levels.next_back() {
         let _ = write!(text, ": {innermost}");
     }
     text

@@ -11,6 +11,8 @@ mod process;
 mod quantity;
 mod resources;
 mod seccomp;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::Path;

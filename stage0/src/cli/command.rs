@@ -186,10 +186,8 @@ fn find_word(args: &[String], from: usize, commands: &'static [Command]) -> Opti
     while let Some((at, word)) = words.next() {
         match word.strip_prefix("--") {
             Some("") => return None,
-            Some(flag) if !flag.contains('=') => {
-                if all().any(|f| f.name == flag && f.takes_next_word()) {
-                    let _value = words.next();
-                }
+            Some(flag) if all().any(|f| f.name == flag && f.takes_next_word()) => {
+                let _value = words.next();
             }
             None if !word.starts_with('-') => return Some(at),
             _ => {}
