@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 use pod::stage1::status;
 use rustix::fs::OFlags;
-use rustix::mount::MoveMountFlags;
+use rustix::mount::{MountAttrFlags, MoveMountFlags};
 
+use crate::devices::DeviceAccess;
 use crate::failure::StepError;
 use crate::mount_options::{MountOptions, OptionError};
 use crate::rootfs::Root;
@@ -98,32 +99,80 @@ pub enum Dev {
     Foreign,
 }
 
-/// Makes the mounts. Relative sources are relative to `bundle`, as the runtime-spec says.
-pub fn mount_all(root: &Root, mounts: &[Mount], bundle: &Path) -> Result<Mounted, MountError> {
-    let mut mounted = Mounted::default();
-    for mount in mounts {
+/// The mounts of a config, understood, and what they bind opened.
+#[derive(Debug)]
+pub struct Planned<'a> {
+    steps: Vec<Step<'a>>,
+}
+
+#[derive(Debug)]
+struct Step<'a> {
+    target: &'a Path,
+    options: MountOptions,
+    what: What<'a>,
+}
+
+#[derive(Debug)]
+enum What<'a> {
+    Bind(OwnedFd),
+    ControlGroups,
+    FileSystem { kind: &'a str, source: &'a Path },
+}
+
+impl<'a> Planned<'a> {
+    /// Parses the list, and opens what is to be bound while the mounts still belong to the host's peer groups: a volume
+    /// that shall go on exchanging mounts with the host could not do so later. Relative sources are relative to
+    /// `bundle`, as the runtime-spec says.
+    pub fn of(mounts: &'a [Mount], bundle: &Path, devices: DeviceAccess) -> Result<Self, MountError> {
+        let steps = mounts.iter().map(|mount| Step::of(mount, bundle, devices)).collect::<Result<_, _>>()?;
+        Ok(Self { steps })
+    }
+
+    /// Makes the mounts.
+    pub fn mount(self, root: &Root) -> Result<Mounted, MountError> {
+        let mut mounted = Mounted::default();
+        for Step { target, options, what } in self.steps {
+            match what {
+                What::Bind(tree) => {
+                    bind::mount(root, &tree, target, &options)?;
+                    if is_at(target, "/dev") {
+                        mounted.dev = Dev::Foreign;
+                    }
+                }
+                What::ControlGroups => drop(control_groups::mount(root, target, &options)?),
+                What::FileSystem { kind, source } => {
+                    let made = filesystem::mount(root, kind, source, target, &options)?;
+                    match kind {
+                        "proc" if is_at(target, "/proc") => mounted.proc = Some(made),
+                        "tmpfs" if is_at(target, "/dev") => mounted.dev = Dev::Own(made),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(mounted)
+    }
+}
+
+impl<'a> Step<'a> {
+    fn of(mount: &'a Mount, bundle: &Path, devices: DeviceAccess) -> Result<Self, MountError> {
         let target = mount.destination();
-        let options = MountOptions::parse(mount.options().iter().flatten())
+        let mut options = MountOptions::parse(mount.options().iter().flatten())
             .map_err(|source| MountError::Options { target: target.clone(), source })?;
         let kind = mount.typ().as_deref().unwrap_or("none");
-        if kind == "bind" || options.bind.is_some() {
-            bind::mount(root, &bundle.join(source_of(mount)), target, &options)?;
-            if is_at(target, "/dev") {
-                mounted.dev = Dev::Foreign;
+        let what = if kind == "bind" || options.bind.is_some() {
+            What::Bind(bind::open(&bundle.join(source_of(mount)), target, &mut options, devices)?)
+        } else if matches!(kind, "cgroup" | "cgroup2") {
+            What::ControlGroups
+        } else {
+            // Terminals are devices that the kernel makes; nobody can make others there.
+            if devices == DeviceAccess::Closed && kind != "devpts" {
+                options.attributes.set |= MountAttrFlags::MOUNT_ATTR_NODEV;
             }
-            continue;
-        }
-        let made = match kind {
-            "cgroup" | "cgroup2" => control_groups::mount(root, target, &options)?,
-            _ => filesystem::mount(root, kind, source_of(mount), target, &options)?,
+            What::FileSystem { kind, source: source_of(mount) }
         };
-        match kind {
-            "proc" if is_at(target, "/proc") => mounted.proc = Some(made),
-            "tmpfs" if is_at(target, "/dev") => mounted.dev = Dev::Own(made),
-            _ => {}
-        }
+        Ok(Self { target, options, what })
     }
-    Ok(mounted)
 }
 
 fn source_of(mount: &Mount) -> &Path {

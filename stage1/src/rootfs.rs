@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountFlags};
 use sys::mount_attributes::{self, Change, Reach};
 
+use crate::devices::DeviceAccess;
 use crate::failure::StepError;
 
 /// The root could not be mounted.
@@ -70,6 +71,8 @@ pub struct RootParts<'a> {
     pub attempt: &'a Path,
     /// The empty directory to mount on.
     pub target: &'a Path,
+    /// Whether device nodes in the root shall be devices.
+    pub devices: DeviceAccess,
 }
 
 /// A mounted root.
@@ -92,7 +95,11 @@ impl Root {
         let target = open_dir(parts.target)?;
         // An image without layers is an empty root: the target is an empty directory.
         let lower = if layers.is_empty() { vec![&target] } else { layers.iter().rev().collect() };
-        mount_overlay(&lower, &upper, &work, &target)
+        let flags = match parts.devices {
+            DeviceAccess::Closed => MountFlags::NODEV,
+            DeviceAccess::Open => MountFlags::empty(),
+        };
+        mount_overlay(&lower, &upper, &work, &target, flags)
             .map_err(|e| mount_error(e, upper.as_fd(), layers.len()))?;
         Ok(Self { fd: open_dir(parts.target)? })
     }
@@ -128,11 +135,17 @@ fn open_path(path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// `lower` is top first, as overlayfs wants it.
-fn mount_overlay(lower: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+fn mount_overlay(
+    lower: &[&OwnedFd],
+    upper: &OwnedFd,
+    work: &OwnedFd,
+    target: &OwnedFd,
+    flags: MountFlags,
+) -> Result<(), Errno> {
     let options = overlay_options(lower, upper, work)?;
     rustix::process::chdir("/proc/self/fd")?;
     let target = target.as_raw_fd().to_string();
-    let result = rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), options.as_c_str());
+    let result = rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str());
     rustix::process::chdir("/")?;
     result
 }

@@ -31,8 +31,8 @@ impl Strings {
         Self { strings: std::env::args_os().filter_map(|a| CString::new(a.into_vec()).ok()).collect() }
     }
 
-    /// The environment of this process.
-    pub fn own_environment() -> Self {
+    /// The environment of this process, with one variable more.
+    pub fn own_environment_and(name: &str, value: &str) -> Self {
         use std::os::unix::ffi::OsStringExt;
         let pair = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             let mut pair = name.into_vec();
@@ -40,7 +40,8 @@ impl Strings {
             pair.extend(value.into_vec());
             CString::new(pair).ok()
         };
-        Self { strings: std::env::vars_os().filter_map(pair).collect() }
+        let extra = (name.into(), value.into());
+        Self { strings: std::env::vars_os().chain([extra]).filter_map(pair).collect() }
     }
 
     fn pointers(&self) -> Vec<*const libc::c_char> {

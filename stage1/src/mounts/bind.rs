@@ -5,36 +5,55 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
-use rustix::mount::OpenTreeFlags;
+use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use sys::mount_attributes::{self, Reach};
 
 use super::{MountError, attach};
+use crate::devices::DeviceAccess;
 use crate::mount_options::MountOptions;
 use crate::rootfs::Root;
 use crate::target::{self, Kind};
 
-/// Binds `source`, a path of the host, to `target` in the root.
-pub(super) fn mount(
-    root: &Root,
+/// Opens what is to be bound: a detached copy of the mount at `source`, a path of the host.
+pub(super) fn open(
     source: &Path,
     target: &Path,
-    options: &MountOptions,
-) -> Result<(), MountError> {
+    options: &mut MountOptions,
+    devices: DeviceAccess,
+) -> Result<OwnedFd, MountError> {
     let tree = clone_tree(source, options.bind.unwrap_or(Reach::Mount)).map_err(|e| MountError::Source {
         origin: source.to_owned(),
         target: target.to_owned(),
         source: e.into(),
     })?;
+    // A device that is bound by itself was asked for.
+    let is_device = matches!(kind_of(&tree), Ok(FileType::CharacterDevice | FileType::BlockDevice));
+    if devices == DeviceAccess::Closed && !is_device {
+        options.recursive.set |= MountAttrFlags::MOUNT_ATTR_NODEV;
+    }
+    Ok(tree)
+}
+
+/// Puts the tree at `target` in the root.
+pub(super) fn mount(
+    root: &Root,
+    tree: &OwnedFd,
+    target: &Path,
+    options: &MountOptions,
+) -> Result<(), MountError> {
     let refused =
         |e: Errno| MountError::Mount { kind: "bind".to_owned(), target: target.to_owned(), source: e.into() };
-    let stat = rustix::fs::fstat(&tree).map_err(refused)?;
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
+    let kind = match kind_of(tree).map_err(refused)? {
         FileType::Directory => Kind::Directory,
         _ => Kind::File,
     };
     let place = target::open_or_make(root, target, kind)
         .map_err(|e| MountError::Target { target: target.to_owned(), source: e.into() })?;
-    restrict(&tree, options).and_then(|()| attach(&tree, &place)).map_err(refused)
+    restrict(tree, options).and_then(|()| attach(tree, &place)).map_err(refused)
+}
+
+fn kind_of(tree: &OwnedFd) -> rustix::io::Result<FileType> {
+    rustix::fs::fstat(tree).map(|stat| FileType::from_raw_mode(stat.st_mode))
 }
 
 /// A detached copy of the mount at `source`, which still belongs to the host's peer group: the propagation that is set
