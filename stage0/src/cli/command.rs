@@ -212,3 +212,82 @@ fn complete(word: &str, names: impl Iterator<Item = &'static str> + Clone) -> Op
 fn is_help(word: &str) -> bool {
     matches!(word, "-h" | "--help")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::table::COMMANDS;
+
+    fn parsed(words: &[&str]) -> Result<(String, Invocation), String> {
+        let args = words.iter().map(|w| (*w).to_owned()).collect();
+        let (command, request) = parse(args, COMMANDS).map_err(|e| e.to_string())?;
+        match request.map_err(|e| e.to_string())? {
+            Request::Run(invocation) => Ok((command.unwrap().name.to_owned(), invocation)),
+            other => Err(format!("{other:?}").split('(').next().unwrap().to_owned()),
+        }
+    }
+
+    #[test]
+    fn flags_may_stand_before_the_command() {
+        for words in [
+            &["--net=host", "--debug", "run", "a", "--exec=/x"][..],
+            &["--dir", "/d", "--debug", "--net=host", "run", "a", "--exec=/x"],
+            &["run", "--net=host", "--debug", "a", "--exec=/x"],
+        ] {
+            let (name, invocation) = parsed(words).unwrap();
+            assert_eq!((name.as_str(), invocation.flags.value("net")), ("run", Some("host")), "{words:?}");
+            // The rest is for the parser of images.
+            assert_eq!(invocation.words, ["a", "--exec=/x"]);
+        }
+        assert_eq!(parsed(&["--quiet", "prepare", "x"]).unwrap().0, "prepare");
+        assert_eq!(parsed(&["--pull-policy", "new", "fetch", "x"]).unwrap().0, "fetch");
+    }
+
+    #[test]
+    fn beginnings_of_names() {
+        let table = [
+            ("li", "list"),
+            ("prep", "prepare"),
+            ("run", "run"),
+            ("run-", "run-prepared"),
+            ("sta", "status"),
+            ("v", "version"),
+        ];
+        for (word, name) in table {
+            assert_eq!(parsed(&[word]).unwrap().0, name);
+        }
+        assert_eq!(parsed(&["im", "li"]).unwrap().0, "image list");
+        assert_eq!(parsed(&["unit", "ended", "a", "b"]).unwrap().0, "unit ended");
+        for unknown in [&["r"][..], &["st"], &["uni"], &["nope"], &["image", "nope"], &["--debug", "x"]] {
+            assert!(parsed(unknown).unwrap_err().contains("unknown command"), "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn help_and_nothing() {
+        assert_eq!(parsed(&[]).unwrap_err(), "Nothing");
+        for words in [&["help"][..], &["--help"], &["image"], &["help", "image"]] {
+            assert_eq!(parsed(words).unwrap_err(), "Overview", "{words:?}");
+        }
+        for words in [&["help", "run"][..], &["run", "--help"], &["list", "-h"], &["help", "image", "rm"]] {
+            assert!(parsed(words).unwrap_err().starts_with("Help"), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_flag_has_one_grammar_whatever_the_command() {
+        let all = || COMMANDS.iter().flat_map(|c| c.flags.iter().copied()).chain([GLOBAL_FLAGS]).flatten();
+        for flag in all() {
+            let same =
+                all().filter(|f| f.name == flag.name).all(|f| f.takes_next_word() == flag.takes_next_word());
+            assert!(same, "--{}", flag.name);
+        }
+        for command in COMMANDS {
+            let mut names: Vec<_> = command.tables().concat().iter().map(|f| f.name).collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "{}", command.name);
+        }
+    }
+}

@@ -11,7 +11,8 @@ fn pod(app: Value, more: Value) -> PodManifest {
     let mut whole = json!({"name": "web", "image": {"id": "sha256-ab"}, "app": app});
     let own = more["app"].as_object().cloned().unwrap_or_default();
     whole.as_object_mut().unwrap().extend(own);
-    let pod = json!({"acVersion": "0.8.11", "acKind": "PodManifest", "apps": [whole], "volumes": more["volumes"]});
+    let pod =
+        json!({"acVersion": "0.8.11", "acKind": "PodManifest", "apps": [whole], "volumes": more["volumes"]});
     serde_json::from_value(pod).unwrap()
 }
 
@@ -62,17 +63,17 @@ fn an_app_that_says_nothing_gets_the_defaults() {
 #[test]
 fn an_app_that_says_everything_gets_it() {
     let what = app(json!({
-        "user": "www", "group": "", "supplementaryGIDs": [7], "workingDirectory": "/srv",
-        "environment": [{"name": "PATH", "value": "/bin"}, {"name": "A", "value": "1=2 %n $x\n"}],
-        "mountPoints": [{"name": "data", "path": "/data", "readOnly": true}],
-        "isolators": [
-            {"name": "resource/memory", "value": {"limit": "128Mi"}},
-            {"name": "resource/cpu", "value": {"limit": "500m"}},
-            {"name": "os/linux/cpu-shares", "value": 512},
-            {"name": "os/linux/oom-score-adj", "value": 100},
-            {"name": "os/linux/no-new-privileges", "value": false},
-            {"name": "os/linux/capabilities-retain-set", "value": {"set": ["CAP_SYS_ADMIN", "net_raw"]}},
-        ]}));
+    "user": "www", "group": "", "supplementaryGIDs": [7], "workingDirectory": "/srv",
+    "environment": [{"name": "PATH", "value": "/bin"}, {"name": "A", "value": "1=2 %n $x\n"}],
+    "mountPoints": [{"name": "data", "path": "/data", "readOnly": true}],
+    "isolators": [
+        {"name": "resource/memory", "value": {"limit": "128Mi"}},
+        {"name": "resource/cpu", "value": {"limit": "500m"}},
+        {"name": "os/linux/cpu-shares", "value": 512},
+        {"name": "os/linux/oom-score-adj", "value": 100},
+        {"name": "os/linux/no-new-privileges", "value": false},
+        {"name": "os/linux/capabilities-retain-set", "value": {"set": ["CAP_SYS_ADMIN", "net_raw"]}},
+    ]}));
     let more = json!({
         "app": {"readOnlyRootFS": true, "mounts": [
             {"volume": "data", "path": "/data"}, {"volume": "scratch", "path": "/tmp"}, {"volume": "hosts", "path": "/etc/hosts"}]},
@@ -126,7 +127,8 @@ fn clone_without_namespaces_only_unless_one_may_administer() {
     assert_eq!(of(&plain, "clone")[0]["args"], masked);
     assert_eq!(of(&plain, "clone3")[0]["errnoRet"], 38);
     assert!(of(&plain, "mount").is_empty() && of(&plain, "unshare").is_empty());
-    let admin = rules(json!([{"name": "os/linux/capabilities-retain-set", "value": {"set": ["CAP_SYS_ADMIN"]}}]));
+    let admin =
+        rules(json!([{"name": "os/linux/capabilities-retain-set", "value": {"set": ["CAP_SYS_ADMIN"]}}]));
     assert!(of(&admin, "clone").iter().all(|rule| rule.get("args").is_none()));
     assert_eq!(of(&admin, "clone3")[0]["action"], "SCMP_ACT_ALLOW");
 }
@@ -144,7 +146,10 @@ fn what_cannot_be_expressed_is_refused_and_named() {
     let mut pod = pod(app(json!({})), json!({"volumes": []}));
     pod.apps[0].app.as_mut().unwrap().exec.clear();
     assert!(matches!(make(&pod, Lifted::default()), Err(SpecError::NoCommand(_))));
-    let sets = [Isolator::CapabilitiesRetain(vec!["KILL".into()]), Isolator::CapabilitiesRemove(vec!["KILL".into()])];
+    let sets = [
+        Isolator::CapabilitiesRetain(vec!["KILL".into()]),
+        Isolator::CapabilitiesRemove(vec!["KILL".into()]),
+    ];
     let app: &mut App = pod.apps[0].app.as_mut().unwrap();
     (app.exec, app.isolators) = (vec!["/x".into()], sets.to_vec());
     assert!(matches!(make(&pod, Lifted::default()), Err(SpecError::TwoCapabilitySets { .. })));
