@@ -7,6 +7,7 @@
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::digest::{Digest, DigestError};
 use crate::platform::Platform;
@@ -113,11 +114,29 @@ pub(crate) fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Document, 
         _ if header.media_type.is_none() => {}
         other => return Err(DocumentError::Type { what: "the manifest", media_type: other.to_string() }),
     }
-    serde_json::from_slice(bytes).map(|index| Document::Index(Box::new(index))).map_err(json("index"))
+    from_go(bytes).map(|index| Document::Index(Box::new(index))).map_err(json("index"))
+}
+
+/// Parses a document of Go programs, which write `null` for an empty list or leave it out: an image without layers has
+/// no list of them.
+pub(crate) fn from_go<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    let strict = match serde_json::from_slice(bytes) {
+        Ok(document) => return Ok(document),
+        Err(error) => error,
+    };
+    let Ok(mut document) = serde_json::from_slice::<Value>(bytes) else { return Err(strict) };
+    for (at, list) in [("", "layers"), ("/rootfs", "diff_ids"), ("", "manifests")] {
+        if let Some(Value::Object(object)) = document.pointer_mut(at)
+            && object.get(list).is_none_or(Value::is_null)
+        {
+            let _ = object.insert(list.to_owned(), Value::Array(Vec::new()));
+        }
+    }
+    serde_json::from_value(document).map_err(|_| strict)
 }
 
 fn manifest(bytes: &[u8]) -> Result<Document, DocumentError> {
-    serde_json::from_slice(bytes)
+    from_go(bytes)
         .map(|manifest| Document::Manifest(Box::new(manifest)))
         .map_err(|source| DocumentError::Json { what: "manifest", source })
 }
@@ -219,5 +238,24 @@ mod tests {
         assert!(kind(r#"{"schemaVersion":2,"mediaType":"text/html"}"#, None).contains("text/html"));
         assert!(kind("<html>", None).contains("cannot parse"));
         assert!(kind("", None).contains("cannot parse"));
+    }
+
+    #[test]
+    fn configurations_of_go_programs_are_understood() {
+        let docker = r#"{"architecture":"amd64","config":{"Hostname":"","User":"","AttachStdin":false,"ExposedPorts":
+            {"80/tcp":{}},"Env":["PATH=/bin"],"Cmd":null,"Image":"x","Volumes":null,"WorkingDir":"","Entrypoint":["/x"],
+            "OnBuild":null,"Labels":null,"StopSignal":"SIGQUIT","ArgsEscaped":true,"Healthcheck":{"Test":["NONE"]}},
+            "container":"x","container_config":{"Cmd":null},"created":"2024-01-02T03:04:05.678901234Z",
+            "docker_version":"20.10","history":[{"created":"0001-01-01T00:00:00Z","empty_layer":true}],"os":"linux",
+            "rootfs":{"type":"layers","diff_ids":null},"variant":"v1"}"#;
+        let config: ImageConfiguration = from_go(docker.as_bytes()).unwrap();
+        let run = config.config().as_ref().unwrap();
+        assert_eq!(run.entrypoint().as_ref().unwrap(), &["/x"]);
+        assert_eq!(run.exposed_ports().as_ref().unwrap(), &["80/tcp"]);
+        assert_eq!((run.cmd(), config.rootfs().diff_ids().len()), (&None, 0));
+        let scratch = r#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers"}}"#;
+        assert!(from_go::<ImageConfiguration>(scratch.as_bytes()).is_ok());
+        assert!(from_go::<ImageConfiguration>(b"{}").is_err());
+        assert!(from_go::<ImageConfiguration>(b"null").is_err());
     }
 }

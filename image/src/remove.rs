@@ -1,44 +1,25 @@
 //! Removing a directory with everything in it, however deep.
 //!
-//! Nothing is followed and nothing recurses: a directory inside is emptied after it was moved to the top, so that two
-//! descriptors suffice for a tree of any depth and path lengths do not matter. Names that vanish underway (another
-//! process removes the same tree) are not errors.
+//! Nothing is followed. Directories are emptied depth first, but only [`DEPTH`] levels down: what lies deeper is moved
+//! up to the top and emptied from there, so that a tree of any depth takes few descriptors and little stack, and path
+//! lengths do not matter. Names that vanish underway (another process removes the same tree) are not errors.
 
 use std::ffi::CStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::{Errno, Result};
+
+/// Deeper than real images are, and far from the limit of open files.
+const DEPTH: usize = 40;
 
 /// Removes `name`, whatever it is, from the directory `parent`. It is fine if it is not there.
 pub(crate) fn remove(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    match ignore_missing(unlinkat(parent, name, AtFlags::empty())) {
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        other => return other,
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top = match openat(parent, name, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(()),
-        other => other?,
+    let Some(top) = open(&parent, name)? else {
+        return ignore_missing(unlinkat(parent, name, AtFlags::empty()));
     };
-    let mut moved = 0_u64;
-    loop {
-        let mut left = Dir::read_from(&top)?;
-        let mut emptied = true;
-        while let Some(entry) = left.next().transpose()? {
-            if is_dots(entry.file_name()) {
-                continue;
-            }
-            emptied = false;
-            if is_removed(&top, entry.file_name())? {
-                continue;
-            }
-            flatten(&top, entry.file_name(), &mut moved)?;
-        }
-        if emptied {
-            break;
-        }
-    }
+    let mut removal = Removal { top: &top, moved: 0 };
+    while !removal.empty(&top, 0)? {}
     ignore_missing(unlinkat(parent, name, AtFlags::REMOVEDIR))
 }
 
@@ -49,57 +30,68 @@ pub(crate) fn remove_path(path: &std::path::Path) -> std::io::Result<()> {
     Ok(remove(CWD, &path)?)
 }
 
-/// Empties the directory `name` of `top`: files are removed, directories that are not empty move up into `top`.
-fn flatten(top: &impl std::os::fd::AsFd, name: &CStr, moved: &mut u64) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = match openat(top, name, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(()),
-        other => other?,
-    };
-    let mut entries = Dir::read_from(&dir)?;
-    while let Some(entry) = entries.next().transpose()? {
-        let child = entry.file_name();
-        if is_dots(child) || is_removed(&dir, child)? {
-            continue;
+/// The work on one tree.
+struct Removal<'a> {
+    top: &'a OwnedFd,
+    /// How many directories were moved to the top: their names there.
+    moved: u64,
+}
+
+impl Removal<'_> {
+    /// Removes what is in `dir`. Returns whether there was nothing in it to begin with.
+    fn empty(&mut self, dir: &OwnedFd, depth: usize) -> Result<bool> {
+        let mut was_empty = true;
+        let mut entries = Dir::read_from(dir)?;
+        while let Some(entry) = entries.next().transpose()? {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            was_empty = false;
+            match entry.file_type() {
+                FileType::Directory | FileType::Unknown => self.child(dir, name, depth)?,
+                _ => ignore_missing(unlinkat(dir, name, AtFlags::empty()))?,
+            }
         }
+        Ok(was_empty)
+    }
+
+    fn child(&mut self, dir: &OwnedFd, name: &CStr, depth: usize) -> Result<()> {
+        if depth >= DEPTH {
+            return self.move_up(dir, name);
+        }
+        let Some(child) = open(dir, name)? else {
+            return ignore_missing(unlinkat(dir, name, AtFlags::empty()));
+        };
+        let _ = self.empty(&child, depth + 1)?;
+        match ignore_missing(unlinkat(dir, name, AtFlags::REMOVEDIR)) {
+            // Somebody else is moving things about: the next round sees to it.
+            Err(Errno::NOTEMPTY) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The next round over the top finds it there.
+    fn move_up(&mut self, dir: &OwnedFd, name: &CStr) -> Result<()> {
         loop {
-            let target = format!(".moved-{moved}");
-            *moved += 1;
-            match renameat(&dir, child, top, target.as_str()) {
+            let target = format!(".moved-{}", self.moved);
+            self.moved += 1;
+            match renameat(dir, name, self.top, target.as_str()) {
                 // The name is taken, by a file or by a directory with something in it: the next one.
                 Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR) => {}
-                other => {
-                    ignore_missing(other)?;
-                    break;
-                }
+                other => return ignore_missing(other),
             }
         }
     }
-    match ignore_missing(unlinkat(top, name, AtFlags::REMOVEDIR)) {
-        // Somebody else is moving things about: the caller's next round sees to it.
-        Err(Errno::NOTEMPTY) => Ok(()),
-        other => other,
-    }
 }
 
-/// Whether the entry could be removed at once: a file, or a directory with nothing in it.
-fn is_removed(dir: &impl std::os::fd::AsFd, name: &CStr) -> Result<bool> {
-    match ignore_missing(unlinkat(dir, name, AtFlags::empty())) {
-        Ok(()) => return Ok(true),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(error),
+/// Opens a directory; nothing if it is something else, or not there.
+fn open(parent: &impl AsFd, name: &CStr) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        other => other.map(Some),
     }
-    match ignore_missing(unlinkat(dir, name, AtFlags::REMOVEDIR)) {
-        Ok(()) => Ok(true),
-        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
-        // Not a directory after all: then what forbade the first attempt is final.
-        Err(Errno::NOTDIR) => Err(Errno::PERM),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_dots(name: &CStr) -> bool {
-    matches!(name.to_bytes(), b"." | b"..")
 }
 
 fn ignore_missing(outcome: Result<()>) -> Result<()> {
@@ -120,7 +112,7 @@ mod tests {
         let top = dir.path().join("top");
         std::fs::create_dir(&top).unwrap();
         let mut fd = rustix::fs::open(&top, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        for depth in 0..3000 {
+        for depth in 0..1200 {
             rustix::fs::mkdirat(&fd, "deep-directory", Mode::RWXU).unwrap();
             rustix::fs::symlinkat("/", &fd, "link").unwrap();
             if depth % 100 == 0 {

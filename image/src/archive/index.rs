@@ -137,7 +137,7 @@ impl<'a> Index<'a> {
 
     fn parse<T: serde::de::DeserializeOwned>(&self, member: &str, bytes: &[u8]) -> Result<T, ArchiveError> {
         let (path, member) = (self.path.to_owned(), member.to_owned());
-        serde_json::from_slice(bytes).map_err(|source| ArchiveError::Parse { path, member, source })
+        manifest::from_go(bytes).map_err(|source| ArchiveError::Parse { path, member, source })
     }
 
     pub(super) fn choose(&self, wanted: Option<&str>) -> Result<Image, ArchiveError> {

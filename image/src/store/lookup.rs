@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::record::{ImageFile, ImageRecord, RefFile, ref_file};
 use super::{Image, Store, StoreError, list, optional, read_json};
 use crate::digest::{Digest, ImageId};
+use crate::manifest;
 use crate::reference::{IdPrefix, ImageName};
 
 impl Store {
@@ -61,8 +62,8 @@ impl Store {
         let parse = |digest: Digest| {
             move |source| StoreError::Parse { path: self.blobs().join(digest.hex()), source }
         };
-        let manifest = serde_json::from_slice(&blob(id.digest())?).map_err(parse(id.digest()))?;
-        let config = serde_json::from_slice(&blob(file.config)?).map_err(parse(file.config))?;
+        let manifest = manifest::from_go(&blob(id.digest())?).map_err(parse(id.digest()))?;
+        let config = manifest::from_go(&blob(file.config)?).map_err(parse(file.config))?;
         let layers: Vec<PathBuf> =
             file.trees.iter().map(|tree| self.trees().join(tree.hex()).join("rootfs")).collect();
         if let Some(path) = layers.iter().find(|path| !path.exists()) {

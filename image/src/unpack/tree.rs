@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags, fsetxattr, mkdirat, openat2, readlinkat,
-    renameat, statat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags, chmodat, fsetxattr, mkdirat, openat2,
+    readlinkat, renameat, statat, unlinkat,
 };
 use rustix::io::{Errno, Result};
 
@@ -123,14 +123,14 @@ impl<'a> Tree<'a> {
                     }
                     _ if is_whiteout(&stat) => {
                         unlinkat(&dir, &*name, AtFlags::empty())?;
-                        mkdirat(&dir, &*name, Mode::from_raw_mode(0o755))?;
+                        make_directory(&dir, &name)?;
                         done.push(name);
                         set_opaque(&self.open(&done.join(&b'/'), ResolveFlags::BENEATH)?)?;
                     }
                     _ => return Err(Errno::NOTDIR),
                 },
                 Err(Errno::NOENT) => {
-                    mkdirat(&dir, &*name, Mode::from_raw_mode(0o755))?;
+                    make_directory(&dir, &name)?;
                     done.push(name);
                 }
                 Err(error) => return Err(error),
@@ -174,6 +174,13 @@ impl<'a> Tree<'a> {
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
     let meaning = |name: &&[u8]| !name.is_empty() && *name != b".";
     path.split(|byte| *byte == b'/').filter(meaning).rev().map(<[u8]>::to_vec).collect()
+}
+
+/// A directory that the archive does not describe, with the mode that it gets then, whatever the umask.
+fn make_directory(dir: &OwnedFd, name: &[u8]) -> Result<()> {
+    let mode = Mode::from_raw_mode(0o755);
+    mkdirat(dir, name, mode)?;
+    chmodat(dir, name, mode, AtFlags::empty())
 }
 
 /// Overlayfs takes a character device 0:0 for "nothing here, whatever is below".

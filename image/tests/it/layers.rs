@@ -191,3 +191,33 @@ fn every_compression_gives_the_same_tree() {
         assert!((2_000_000..2_010_000).contains(&image.size), "{} bytes", image.size);
     }
 }
+
+#[test]
+fn neither_the_umask_nor_the_data_directorys_group_shows_in_a_tree() {
+    let tar = Tar::default()
+        .file("implied/file", b"")
+        .dir("dir")
+        .add(Entry { mode: 0o666, name: b"dir/open", ..Entry::default() })
+        .add(Entry { flag: b'6', mode: 0o666, name: b"dir/fifo", ..Entry::default() })
+        .end();
+    let mut bench = Bench::new();
+    let name = bench.image("x", &[Layer::gzip(&tar)]);
+    let program = crate::build::fetch_program().display().to_string();
+    let data = bench.path("data").display().to_string();
+    let script = format!(
+        "mkdir {data} && chgrp 50 {data} && chmod 2750 {data} && umask 077 && {program} {data}/cas {name}"
+    );
+    let output = crate::build::run("sh", &["-c", &script]);
+    let root = Path::new(output.lines().nth(1).unwrap());
+    for (name, mode) in [
+        ("", 0o40755),
+        ("implied", 0o40755),
+        ("implied/file", 0o100644),
+        ("dir", 0o40755),
+        ("dir/open", 0o100666),
+        ("dir/fifo", 0o10666),
+    ] {
+        let found = root.join(name).symlink_metadata().unwrap();
+        assert_eq!((format!("{:o}", found.mode()), found.gid()), (format!("{mode:o}"), 0), "{name}");
+    }
+}
