@@ -39,21 +39,19 @@ fn bench() -> Result<()> {
         "--tls-verify=false",
         &image,
     ];
-    contest(
-        "fetch and unpack",
-        ROUNDS,
-        vec![
-            Contender::new("rkt fetch", &["rkt", "--dir=/tmp/rkt", "fetch", &image])?
-                .after("rm -rf /tmp/rkt")?,
-            Contender::new("podman pull", &podman)?.after(PODMAN_AFRESH)?,
-            Contender::new(
-                "ctr images pull",
-                &["ctr", "-a", "/tmp/ctr/sock", "images", "pull", "--plain-http", &image],
-            )?
-            .after(CONTAINERD_AFRESH)?,
-        ],
-    )?;
+    let ctr = ["ctr", "-a", "/tmp/ctr/sock", "images", "pull", "--plain-http", &image];
+    let contenders = vec![
+        Contender::new("rkt fetch", &["rkt", "--dir=/tmp/rkt", "fetch", &image])?.after("rm -rf /tmp/rkt")?,
+        Contender::new("podman pull", &podman)?.after(PODMAN_AFRESH)?,
+        Contender::new("ctr images pull", &ctr)?.after(CONTAINERD_AFRESH)?,
+    ];
+    let medians = contest("fetch and unpack", ROUNDS, contenders)?;
+    if let [rkt, podman, ctr] = medians.as_slice() {
+        let (podman, ctr) = (podman / rkt, ctr / rkt);
+        say(&format!("  podman takes {podman:.2}, ctr {ctr:.2} times as long as rkt (aim: at least 2)"))?;
+    }
     let unpacked = output(&["bash", "-c", "du -sm --apparent-size /tmp/rkt | cut -f1"])?;
+    let _ = output(&["bash", "-c", "kill \"$(cat /tmp/ctr/pid)\""])?;
     say(&format!("  rkt's store of it afterwards: {} MB", unpacked.trim()))
 }
 

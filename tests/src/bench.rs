@@ -53,12 +53,12 @@ impl Contender {
 }
 
 /// Runs the contenders in turns, a round to warm up and then `rounds` more, and prints the table. The
-/// first is the one that the others' ratios refer to.
+/// first is the one that the ratios in it refer to. Returns the medians, in milliseconds and in order.
 ///
 /// # Errors
 ///
 /// When a contender fails.
-pub fn contest(title: &str, rounds: u32, mut contenders: Vec<Contender>) -> Result<()> {
+pub fn contest(title: &str, rounds: u32, mut contenders: Vec<Contender>) -> Result<Vec<f64>> {
     for contender in &mut contenders {
         let _ = contender.time()?;
     }
@@ -73,7 +73,8 @@ pub fn contest(title: &str, rounds: u32, mut contenders: Vec<Contender>) -> Resu
     for contender in &contenders {
         let _ = writeln!(text, "  {}: {:?}", contender.label, contender.command);
     }
-    say(&text)
+    say(&text)?;
+    Ok(rows.iter().map(|r| r.median).collect())
 }
 
 /// One line of a table.

@@ -23,6 +23,13 @@ pub(crate) struct Hierarchy {
     base: PathBuf,
 }
 
+impl Hierarchy {
+    /// Whether this is a v1 hierarchy with a controller, and not only a name.
+    pub(crate) fn limits(&self) -> bool {
+        self.controllers.as_deref().is_some_and(|c| !c.starts_with("name="))
+    }
+}
+
 /// The hierarchies of this machine.
 pub(crate) fn hierarchies() -> Result<Vec<Hierarchy>> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mount table")?;

@@ -29,20 +29,26 @@
 pub mod agent;
 pub mod artifact;
 pub mod bench;
+mod boot;
+mod child;
 mod client;
 mod command;
 mod control_group;
 pub mod fixtures;
 mod guard;
+mod init;
 pub mod keeper;
 mod kernel;
 mod node;
+mod output;
 pub mod registry;
 pub mod root;
 pub mod terminal;
 mod vm;
 mod wire;
 
-pub use command::{Child, Command, Output, Status};
+pub use child::Child;
+pub use command::Command;
 pub use guard::Test;
 pub use node::{Bind, Kind, Node};
+pub use output::{Output, Status};

@@ -1,17 +1,15 @@
-//! The file system of a node, built from the inside, and the systemd that takes over.
+//! The file system of a node, built from the inside.
 //!
 //! A node's root is an overlay in tmpfs over the root of this machine: what is installed here is there, and
 //! nothing that is written lasts. `/run`, `/tmp` and `/var/lib` start empty, each a tmpfs of its own
-//! (overlayfs refuses an overlay as upper layer, so pods need one). Services that packages enabled on this
-//! machine stay out, and so does everything that would change the kernel under all of us.
+//! (overlayfs refuses an overlay as upper layer, so pods need one).
 //!
 //! The layout follows systemd's container interface (<https://systemd.io/CONTAINER_INTERFACE/>).
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -22,6 +20,7 @@ use rustix::mount::{
 use rustix::process::{chdir, pivot_root};
 use serde::{Deserialize, Serialize};
 
+use crate::init;
 use crate::keeper::{Directory, Spec};
 use crate::node::Bind;
 
@@ -43,39 +42,6 @@ pub(crate) struct Layout {
 const DEVICES: [&str; 10] =
     ["null", "zero", "full", "random", "urandom", "tty", "kvm", "fuse", "loop-control", "net/tun"];
 
-/// Units that change the kernel for everybody, talk to hardware, or only slow a boot down.
-const MASKED: [&str; 29] = [
-    "systemd-sysctl.service",
-    "systemd-binfmt.service",
-    "systemd-modules-load.service",
-    "systemd-random-seed.service",
-    "systemd-update-utmp.service",
-    "systemd-update-utmp-runlevel.service",
-    "systemd-logind.service",
-    "systemd-user-sessions.service",
-    "systemd-pstore.service",
-    "systemd-remount-fs.service",
-    "systemd-journal-flush.service",
-    "systemd-journald-audit.socket",
-    "systemd-initctl.socket",
-    "systemd-udevd.service",
-    "systemd-udev-trigger.service",
-    "systemd-networkd.service",
-    "systemd-resolved.service",
-    "systemd-timesyncd.service",
-    "systemd-tmpfiles-clean.timer",
-    "e2scrub_reap.service",
-    "proc-sys-fs-binfmt_misc.automount",
-    "sys-kernel-config.mount",
-    "sys-kernel-debug.mount",
-    "sys-kernel-tracing.mount",
-    "sys-fs-fuse-connections.mount",
-    "getty.target",
-    "console-getty.service",
-    "remote-fs.target",
-    "timers.target",
-];
-
 /// Builds the root of a node in fresh namespaces, moves into it and becomes its systemd.
 pub(crate) fn become_init(path: &Path, spec: &Spec) -> Result<ExitCode> {
     let layout = spec.layout.as_ref().context("this node has no layout")?;
@@ -90,11 +56,11 @@ pub(crate) fn become_init(path: &Path, spec: &Spec) -> Result<ExitCode> {
     let agent = directory.socket().parent().unwrap_or(path).to_owned();
     bind(&root, &Bind { source: agent, target: AGENT.into(), writable: true })?;
     layout.binds.iter().try_for_each(|b| bind(&root, b))?;
-    configure(&root, &layout.agent)?;
+    init::configure(&root, &layout.agent)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     fs::write(root.join("etc/hostname"), format!("{name}\n")).context("cannot name the node")?;
     enter(&root)?;
-    init()
+    init::start()
 }
 
 /// The same for a virtual machine, whose root is in place and ours: called as its first process.
@@ -102,9 +68,9 @@ pub(crate) fn become_machine_init(agent: &[&str]) -> Result<ExitCode> {
     let root = Path::new("/");
     tmpfs(&root.join("run"), "mode=755")?;
     let agent: Vec<String> = agent.iter().map(|&a| a.to_owned()).collect();
-    configure(root, &agent)?;
+    init::configure(root, &agent)?;
     fs::write("/etc/hostname", "rktnetes-machine\n").context("cannot name the node")?;
-    init()
+    init::start()
 }
 
 /// tmpfs over the node's directory, in our mount namespace only, and the overlay in it.
@@ -177,70 +143,6 @@ fn devices(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What makes systemd boot to the agent and to nothing that belongs to this machine.
-fn configure(root: &Path, agent: &[String]) -> Result<()> {
-    let etc = root.join("etc/systemd/system");
-    for entry in fs::read_dir(&etc).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".wants") || name.ends_with(".requires") {
-            fs::remove_dir_all(entry.path()).with_context(|| format!("cannot clear {name}"))?;
-        }
-    }
-    let units = root.join("run/systemd/system");
-    fs::create_dir_all(&units).context("cannot make the unit directory")?;
-    for unit in MASKED {
-        symlink("/dev/null", units.join(unit)).with_context(|| format!("cannot mask {unit}"))?;
-    }
-    let id = fs::read_to_string("/proc/sys/kernel/random/uuid").context("cannot draw a machine id")?;
-    let files: [(&str, String); 6] = [
-        ("run/systemd/system/node.target", NODE_TARGET.to_owned()),
-        ("run/systemd/system/node-agent.service", agent_unit(agent)),
-        ("run/systemd/journald.conf.d/node.conf", JOURNALD.to_owned()),
-        ("etc/machine-id", id.replace('-', "")),
-        ("etc/fstab", String::new()),
-        ("var/lib/dbus/machine-id", id.replace('-', "")),
-    ];
-    for (name, text) in files {
-        let path = root.join(name);
-        let parent = path.parent().unwrap_or(root);
-        fs::create_dir_all(parent).with_context(|| format!("cannot make the directory of {name}"))?;
-        fs::write(&path, text).with_context(|| format!("cannot write {name}"))?;
-    }
-    Ok(())
-}
-
-const NODE_TARGET: &str = "[Unit]
-Description=A throwaway node that takes commands
-Requires=multi-user.target dbus.service node-agent.service
-After=multi-user.target dbus.service
-";
-
-/// Volatile, because nothing of a node lasts; the machine's kernel log and console are not the node's.
-const JOURNALD: &str = "[Journal]
-Storage=volatile
-ReadKMsg=no
-ForwardToConsole=no
-ForwardToWall=no
-";
-
-/// The agent runs what tests run: it has no limits, owns its control group, and an app that runs out of
-/// memory below it does not take it along.
-fn agent_unit(argv: &[String]) -> String {
-    let command: Vec<String> = argv.iter().map(|a| format!("\"{}\"", a.replace('%', "%%"))).collect();
-    format!(
-        "[Unit]
-Description=Agent of the test harness
-After=multi-user.target dbus.service
-[Service]
-ExecStart={}
-Delegate=yes
-TasksMax=infinity
-OOMPolicy=continue
-",
-        command.join(" ")
-    )
-}
-
 /// Makes `root` the root. The old root ends up mounted over it and is let go of.
 fn enter(root: &Path) -> Result<()> {
     chdir(root).context("cannot enter the node's root")?;
@@ -250,16 +152,6 @@ fn enter(root: &Path) -> Result<()> {
     // systemd does the same when it is not in a container.
     let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
     mount_change("/", shared).context("cannot share the mounts inside the node")
-}
-
-fn init() -> Result<ExitCode> {
-    let mut systemd = Command::new("/lib/systemd/systemd");
-    let _ = systemd.args(["--unit=node.target", "--log-target=journal", "--show-status=no"]).env_clear();
-    let _ = systemd.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8");
-    if Path::new(AGENT).exists() {
-        let _ = systemd.env("container", "rktnetes-node");
-    }
-    Err(systemd.exec()).context("cannot run systemd")
 }
 
 fn bind(root: &Path, bind: &Bind) -> Result<()> {
