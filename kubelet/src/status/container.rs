@@ -68,7 +68,7 @@ fn of_member(seen: &Seen<'_>, id: PodId, member: &Member<'_>, initialized: bool)
         image: member.container.image.clone().unwrap_or_default(),
         image_id: app.image.clone(),
         container_id: Some(container_id(id, app)),
-        ready: is_running || is_done,
+        ready: (is_running && member.role != Role::Init) || is_done,
         started: Some(is_running),
         restart_count: i32::try_from(starts.saturating_sub(1)).unwrap_or(i32::MAX),
         last_state: last.map(|a| state_terminated(id, app, a)),
