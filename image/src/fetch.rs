@@ -145,7 +145,7 @@ pub fn fetch(
     };
     match source {
         Some(source) => fetch.run(source.as_ref()),
-        None => Err(FetchError::NotInStore { name: fetch.text }),
+        None => Err(fetch.why_not_stored()),
     }
 }
 
@@ -189,7 +189,17 @@ impl Fetch<'_> {
         let Some(id) = self.store.find(self.name).map_err(|error| self.failed(error))? else {
             return Ok(None);
         };
-        Ok(self.image(id)?.filter(|image| image.platform == self.options.platform))
+        // Whoever names an id means that image and no other.
+        let by_id = matches!(self.name, ImageName::Id(_));
+        Ok(self.image(id)?.filter(|image| by_id || image.platform == self.options.platform))
+    }
+
+    /// It is not there, or there is something wrong with it.
+    fn why_not_stored(self) -> FetchError {
+        match self.store.find(self.name).map(|id| id.map(|id| self.store.image(id))) {
+            Err(error) | Ok(Some(Err(error))) => self.failed(error),
+            Ok(_) => FetchError::NotInStore { name: self.text },
+        }
     }
 
     fn image(&self, id: ImageId) -> Result<Option<Image>, FetchError> {
@@ -200,9 +210,12 @@ impl Fetch<'_> {
                 Ok(Some(image))
             }
             // Fetching again repairs it.
-            Err(StoreError::Incomplete { .. } | StoreError::NotFound(_) | StoreError::Corrupt { .. }) => {
-                Ok(None)
-            }
+            Err(
+                StoreError::Incomplete { .. }
+                | StoreError::NotFound(_)
+                | StoreError::Corrupt { .. }
+                | StoreError::Parse { .. },
+            ) => Ok(None),
             Err(error) => Err(self.failed(error)),
         }
     }

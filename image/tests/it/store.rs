@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use image::{Candidates, FetchOptions, GcPlan, ImageName, InUse, StoreError, fetch};
+use image::{Candidates, FetchOptions, GcPlan, ImageName, InUse, PullPolicy, StoreError, fetch};
 
 use crate::build::{Bench, Layer, Tar};
 
@@ -114,13 +114,22 @@ fn collection_takes_what_nobody_needs_and_nothing_else() {
 }
 
 #[test]
-fn an_image_that_lost_a_tree_is_fetched_again() {
+fn an_image_that_lost_something_is_fetched_again() {
     let mut bench = Bench::new();
     let name = bench.image("x", &[layer("one")]);
     let image = bench.fetch(&name).unwrap();
     std::fs::remove_dir_all(image.layers[0].parent().unwrap()).unwrap();
     assert!(matches!(bench.store().image(image.id), Err(StoreError::Incomplete { .. })));
+    let never = FetchOptions { pull_policy: PullPolicy::Never, ..FetchOptions::default() };
+    let error = fetch(&bench.store(), &name.parse().unwrap(), &never, &()).unwrap_err();
+    assert!(crate::build::chain(&error).contains("is incomplete"), "{error}");
     assert!(bench.fetch(&name).unwrap().layers[0].join("one").is_file());
+
+    let blob = bench.path("cas/blob/sha256").join(image.id.digest().hex());
+    std::fs::write(&blob, "damaged").unwrap();
+    assert!(matches!(bench.store().image(image.id), Err(StoreError::Corrupt { .. })));
+    assert!(bench.fetch(&name).unwrap().layers[0].join("one").is_file());
+    assert_ne!(std::fs::read(&blob).unwrap(), b"damaged");
 }
 
 #[test]
