@@ -1,7 +1,7 @@
 //! The crate against real things: registries, tools, archives, processes that die.
 //!
 //! These tests need root, because layers are unpacked with their owners and whiteouts are device nodes, and Debian's
-//! `docker-registry`, `skopeo`, `umoci` and `busybox-static`. They use loopback and temporary directories only.
+//! `docker-registry`, `skopeo`, `umoci`, `openssl` and `busybox-static`. They use loopback and temporary directories only.
 
 #[cfg(test)]
 mod build;

@@ -266,3 +266,37 @@ fn progress_tells_what_happens() {
     let _ = fetch(&bench.store(), &name, &options, &log).unwrap();
     assert!(log.0.lock().unwrap().iter().all(|(_, event)| *event == LayerEvent::Present));
 }
+
+/// The program runs in a mount namespace where the host trusts another authority as well.
+#[test]
+fn tls_needs_a_certificate_that_the_host_trusts() {
+    let mut bench = Bench::new();
+    let file = |name: &str| bench.path(name).display().to_string();
+    let (ca, ca_key, request) = (file("ca.pem"), file("ca.key"), file("request"));
+    let (certificate, key, extension) = (file("leaf.pem"), file("leaf.key"), file("extension"));
+    let new = ["req", "-newkey", "rsa:2048", "-nodes"];
+    let _ = run(
+        "openssl",
+        &[&new[..], &["-x509", "-subj", "/CN=authority", "-keyout", &ca_key, "-out", &ca]].concat(),
+    );
+    let _ =
+        run("openssl", &[&new[..], &["-subj", "/CN=registry", "-keyout", &key, "-out", &request]].concat());
+    std::fs::write(&extension, "subjectAltName=IP:127.0.0.1").unwrap();
+    let sign = ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial"];
+    let _ = run("openssl", &[&sign[..], &["-extfile", &extension, "-out", &certificate]].concat());
+    let plain = DockerRegistry::start(&bench.path(""), "");
+    let _ = bench.image("x", &[layer("one")]);
+    let _ = push(&bench, &plain, "x", &[]);
+    drop(plain);
+    let tls = DockerRegistry::with_tls(&bench.path(""), &certificate, &key);
+    let name = format!("{}/test/x:v1", tls.host);
+
+    let error = chain(&bench.fetch(&name).unwrap_err());
+    assert!(error.contains("cannot reach https://") && error.contains("certificate"), "{error}");
+    let program = crate::build::fetch_program().display().to_string();
+    let (all, store) = (bench.path("all.pem").display().to_string(), bench.path("cas").display().to_string());
+    let bundle = "/etc/ssl/certs/ca-certificates.crt";
+    let trust = format!("cat {ca} {bundle} > {all} && mount --bind {all} {bundle}");
+    let output = run("unshare", &["-m", "sh", "-c", &format!("{trust} && {program} {store} {name}")]);
+    assert!(output.starts_with("sha256-"), "{output}");
+}

@@ -15,11 +15,19 @@ pub(crate) struct DockerRegistry {
 
 impl DockerRegistry {
     pub(crate) fn start(dir: &Path, extra: &str) -> Self {
+        Self::serve(dir, "", extra)
+    }
+
+    pub(crate) fn with_tls(dir: &Path, certificate: &str, key: &str) -> Self {
+        Self::serve(dir, &format!(", tls: {{certificate: {certificate}, key: {key}}}"), "")
+    }
+
+    fn serve(dir: &Path, http: &str, extra: &str) -> Self {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let storage = dir.join("registry");
         std::fs::create_dir_all(&storage).unwrap();
         let config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{extra}",
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: \"127.0.0.1:{port}\"{http}}}\n{extra}",
             storage.display()
         );
         let file = dir.join("registry.yml");
