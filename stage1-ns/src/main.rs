@@ -2,11 +2,11 @@
 //!
 //! One file per verb:
 //!
-//! * [`up`]: makes the namespaces that the pod's apps share, and hands them to the launcher;
-//! * [`app`]: makes an attempt and becomes the app; nothing of ours stays;
-//! * [`enter`]: runs a command beside an app, under its restrictions;
-//! * [`stop`]: signals;
-//! * [`down`]: removes what the end of the processes leaves.
+//! * [`up`] makes the namespaces that the pod's apps share, and hands them to the launcher;
+//! * [`app`] makes an attempt and becomes the app; nothing of ours stays;
+//! * [`enter`] runs a command beside an app, under its restrictions;
+//! * [`stop`] sends signals;
+//! * [`down`] removes what the end of the processes leaves.
 //!
 //! What the verbs are made of is in the crate `stage1`. This process has one thread and must keep it so: it forks, and
 //! changes namespaces and credentials, which belong to a thread.

@@ -1,7 +1,6 @@
 //! `stop`: asks the apps to end, or kills them.
 
 use pod::{AppName, PodDir, bundle, signal};
-use rustix::process::Signal;
 use stage1::failure::Failure;
 use stage1::running::Running;
 use stage1::verbs::Stop;
@@ -25,9 +24,7 @@ fn stop_app(pod: &PodDir, name: &AppName, signal: Option<u8>) -> Result<(), Fail
         Some(number) => number,
         None => stop_signal(&app.config()?)?,
     };
-    let signal = Signal::from_named_raw(number.into())
-        .ok_or_else(|| Failure::other(format!("signal {number} cannot be sent")))?;
-    match rustix::process::pidfd_send_signal(&running, signal) {
+    match sys::signal::send(&running, number) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(e) => Err(Failure::other(format!("send signal {number} to the app {name}: {e}"))),
     }

@@ -9,7 +9,7 @@ use crate::failure::{Failure, StepError};
 
 /// The app does not run.
 #[derive(Debug, thiserror::Error)]
-#[error("the app {0:?} is not running")]
+#[error("the app {0} is not running")]
 pub struct NotRunning(AppName);
 
 impl StepError for NotRunning {}

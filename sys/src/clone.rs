@@ -52,9 +52,18 @@ pub fn exit_now(status: u8) -> ! {
     unsafe { libc::_exit(status.into()) }
 }
 
-/// Whether the process has one thread: `/proc/self/task` has as many links as it has threads, plus two (proc(5)).
+/// Whether the process has one thread. unshare(2) checks it: sharing of threads can only be given up, without effect,
+/// when there is nothing to share. (`/proc/self` may belong to another PID namespace, or to an app.)
 fn is_single_threaded() -> io::Result<bool> {
-    Ok(rustix::fs::stat("/proc/self/task")?.st_nlink == 3)
+    // SAFETY: unshare(2) with CLONE_THREAD alone changes nothing: it succeeds in a process of one thread and fails in
+    // others.
+    match unsafe { libc::unshare(libc::CLONE_THREAD) } {
+        0 => Ok(true),
+        _ => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+            e => Err(e),
+        },
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Signals of a process that starts others: defaults for the child, and waiting for signals as data.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
 
 /// The kernel's `_NSIG`.
 const LAST: i32 = 64;
@@ -61,6 +63,29 @@ pub fn descriptor(set: &Set) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends signal number `signal`, real-time ones included, to the process behind a descriptor (pidfd_send_signal(2)).
+///
+/// # Errors
+/// `ESRCH` when the process is gone, `EINVAL` for a number that is no signal.
+pub fn send(process: impl AsFd, signal: u8) -> rustix::io::Result<()> {
+    let fd = process.as_fd().as_raw_fd();
+    // SAFETY: pidfd_send_signal(2) takes any number; without a siginfo the kernel fills in its own, and no flags are
+    // needed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            fd,
+            libc::c_int::from(signal),
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
 }
 
 /// Takes one pending signal's number from a descriptor of [`descriptor`]. `None`: none is pending.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use pod::attempt::Attempt;
+use pod::attempt::{Attempt, Ended as EndRecord, Exit};
 use pod::bundle::{Bundle, ImageRef};
 use pod::launch::{Ipc, Launch, Launcher, Net};
 use pod::manifest::PodManifest;
@@ -20,7 +20,7 @@ const SOON: Option<Duration> = Some(Duration::from_secs(10));
 
 /// A pod with one app, `a`, launched directly. Dropping it kills what runs and removes everything.
 pub(crate) struct Pod {
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     locked: LockedPod,
     listener: Listener,
     kept: Vec<OwnedFd>,
@@ -93,7 +93,7 @@ impl Pod {
         }
         let locked = prepare(dir.path(), config, paths);
         let listener = Listener::bind(locked.dir().fd()).unwrap();
-        Self { dir, locked, listener, kept: Vec::new(), main: None }
+        Self { _dir: dir, locked, listener, kept: Vec::new(), main: None }
     }
 
     pub(crate) fn app() -> AppName {
@@ -102,11 +102,6 @@ impl Pod {
 
     pub(crate) fn path(&self) -> PathBuf {
         self.locked.dir().path()
-    }
-
-    /// The machine's side of things, to bind or to look at.
-    pub(crate) fn scratch(&self) -> &Path {
-        self.dir.path()
     }
 
     pub(crate) fn attempt(&self) -> Attempt {
@@ -175,8 +170,16 @@ impl Pod {
         }
         let child = self.start();
         let output = child.wait_with_output().unwrap();
+        while self.listener.receive(Some(Duration::ZERO)).unwrap().is_some() {}
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Ended { status: self.reap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Records that the attempt is over, as a launcher does.
+    pub(crate) fn end(&self) {
+        let ended =
+            EndRecord { at: jiff::Timestamp::now(), exit: Exit::Exited(1), result: "exit-code".to_owned() };
+        self.locked.dir().app(&Self::app()).unwrap().end(&ended, None).unwrap();
     }
 
     /// Waits for the app's process, which is a child of ours.

@@ -5,4 +5,10 @@
 #[cfg(test)]
 mod app;
 #[cfg(test)]
+mod enter;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod launcher;
+#[cfg(test)]
+mod limits;
