@@ -1,6 +1,7 @@
 //! Moving a pod from phase to phase.
 //!
-//! A transition is one rename(2) by the holder of the exclusive lock, and an fsync of both parents. Whoever loses a race
+//! A transition is one rename(2) by the holder of the exclusive lock, and an fsync of both parents where it has to survive
+//! a loss of power. Whoever loses a race
 //! (somebody else holds the lock, or the pod has moved) gets `None` and looks again.
 
 use rustix::io::Errno;
@@ -37,6 +38,15 @@ pub enum TransitionError {
     },
 }
 
+/// What a transition is to survive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// The end of every process.
+    Memory,
+    /// The loss of power, too.
+    Disk,
+}
+
 impl LockedPod {
     /// Tries to lock a pod. `None`: somebody else holds the lock, or the pod has moved since it was found.
     pub fn try_lock(dir: PodDir) -> Result<Option<Self>, PodError> {
@@ -51,8 +61,18 @@ impl LockedPod {
         &self.dir
     }
 
-    /// Moves the pod.
+    /// Moves the pod, and makes that survive a loss of power.
     pub fn transition(&mut self, to: Phase) -> Result<(), TransitionError> {
+        self.rename(to, Durability::Disk)
+    }
+
+    /// Moves a pod of which nothing would be left to use after a loss of power: one that is being prepared, or that is run
+    /// at once by its parent. Found in an earlier phase then, it is garbage like any other. Costs no wait for the disk.
+    pub fn transition_volatile(&mut self, to: Phase) -> Result<(), TransitionError> {
+        self.rename(to, Durability::Memory)
+    }
+
+    fn rename(&mut self, to: Phase, durability: Durability) -> Result<(), TransitionError> {
         let from = self.dir.phase();
         if !from.leads_to(to) {
             return Err(TransitionError::NotAllowed { from, to });
@@ -65,6 +85,9 @@ impl LockedPod {
         let name = id.to_string();
         rustix::fs::renameat(&old, &name, &new, &name).map_err(io("move"))?;
         self.dir.moved(to);
+        if durability == Durability::Memory {
+            return Ok(());
+        }
         rustix::fs::fsync(&new).map_err(io("make durable the move of"))?;
         rustix::fs::fsync(&old).map_err(io("make durable the move of"))
     }

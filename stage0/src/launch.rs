@@ -104,10 +104,12 @@ fn enter_run(pod: &mut LockedPod, launcher: Launcher, settings: &Settings) -> Re
         ipc: settings.ipc,
         invocation_id,
     })?;
-    if pod.dir().phase() != Phase::Run {
-        pod.transition(Phase::Run)?;
+    match (pod.dir().phase(), launcher) {
+        (Phase::Run, _) => Ok(()),
+        // It is run at once, by us.
+        (Phase::Prepare, Launcher::Direct) => Ok(pod.transition_volatile(Phase::Run)?),
+        _ => Ok(pod.transition(Phase::Run)?),
     }
-    Ok(())
 }
 
 /// The invocation in whose log our output ends up: the journal says which stream it reads in `$JOURNAL_STREAM`

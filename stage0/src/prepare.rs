@@ -132,7 +132,7 @@ fn fill(
     bundles: &[Bundle],
     request: &Request,
 ) -> Result<(), PrepareError> {
-    pod.transition(Phase::Prepare)?;
+    pod.transition_volatile(Phase::Prepare)?;
     pod.dir().write_manifest(manifest, &request.stage1)?;
     for volume in &manifest.volumes {
         make_volume(pod, volume)?;
