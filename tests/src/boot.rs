@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::keeper::{Directory, Spec};
-use crate::node::{Bind, Kind};
+use crate::node::{Bind, Kind, Network, Options};
 use crate::root::{AGENT, Layout};
 use crate::{artifact, control_group, vm};
 
@@ -21,17 +21,21 @@ use crate::{artifact, control_group, vm};
 pub(crate) const BOOT: Duration = Duration::from_secs(180);
 
 /// Starts the keeper of a node in namespaces or of a virtual machine.
-pub(crate) fn start_keeper(kind: Kind, directory: &Directory, binds: &[Bind]) -> Result<Child> {
+pub(crate) fn start_keeper(kind: Kind, directory: &Directory, options: &Options) -> Result<Child> {
     let (init, agent) = (artifact::binary("node-init")?, artifact::binary("node-agent")?);
     let helpers = artifact::binaries()?;
-    let binds = all_binds(kind, binds)?;
+    let binds = all_binds(kind, &options.binds)?;
     let text = |path: &Path| path.to_string_lossy().into_owned();
+    let network = options.network;
     let spec = if kind == Kind::Vm {
+        if network == Network::Machine {
+            bail!("a virtual machine cannot have the network of this machine");
+        }
         Spec { argv: vm::prepare(directory, &binds, &helpers)?, layout: None }
     } else {
         let argv = vec![text(&init), "enter".to_owned(), text(&directory.0)];
         let agent = vec![text(&agent), "socket".to_owned(), format!("{AGENT}/socket")];
-        Spec { argv, layout: Some(Layout { controllers: controllers(kind)?, binds, agent }) }
+        Spec { argv, layout: Some(Layout { controllers: controllers(kind)?, network, binds, agent }) }
     };
     fs::write(directory.spec(), serde_json::to_vec(&spec)?).context("cannot write the node's spec")?;
     let errors = File::options().append(true).open(directory.keeper_log());
@@ -90,7 +94,7 @@ fn hidden(path: &Path) -> Result<bool> {
         let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID);
         found.map(|s| s.stx_mnt_id).with_context(|| format!("cannot look at {}", path.display()))
     };
-    let empty = ["/tmp", "/run", "/var/lib"].iter().any(|p| path.starts_with(p));
+    let empty = ["/tmp", "/run", "/var/tmp", "/var/lib"].iter().any(|p| path.starts_with(p));
     Ok(empty || mount(path)? != mount(Path::new("/"))?)
 }
 

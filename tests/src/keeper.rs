@@ -23,6 +23,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, getpid, pidfd_open, set_child_subreaper, setsid, wait};
 use serde::{Deserialize, Serialize};
 
+use crate::node::Network;
 use crate::root::Layout;
 use crate::{control_group, root};
 
@@ -148,9 +149,12 @@ fn guard(spec: &Spec, directory: &Directory) -> Result<()> {
 fn enter(path: &Path) -> Result<ExitCode> {
     control_group::enter(&control_group::read(&Directory(path.to_owned()).groups()))?;
     let own = std::env::current_exe().context("cannot find node-init")?;
+    let layout = spec(&path.to_string_lossy())?.layout;
+    let own_network = layout.is_none_or(|l| l.network == Network::Own);
     let mut command = Command::new("unshare");
     let _ = command
-        .args(["--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--propagation", "private"])
+        .args(["--mount", "--pid", "--ipc", "--uts", "--cgroup", "--propagation", "private"])
+        .args(own_network.then_some("--net"))
         .args(["--fork", "--kill-child=KILL", "--"])
         .arg(own)
         .arg("root")

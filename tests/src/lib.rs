@@ -50,5 +50,5 @@ mod wire;
 pub use child::Child;
 pub use command::Command;
 pub use guard::Test;
-pub use node::{Bind, Kind, Node};
+pub use node::{Bind, Kind, Network, Node, Options};
 pub use output::{Output, Status};

@@ -60,6 +60,25 @@ pub struct Bind {
     pub writable: bool,
 }
 
+/// Whose network a node has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// Its own: a loopback device and nothing else.
+    #[default]
+    Own,
+    /// This machine's, to reach registries elsewhere. Not for virtual machines.
+    Machine,
+}
+
+/// What a node has besides its kind.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Directories and files of this machine to show.
+    pub binds: Vec<Bind>,
+    /// Whose network it has.
+    pub network: Network,
+}
+
 /// A running node. It ends when this is dropped, or when the process that booted it does.
 pub struct Node {
     kind: Kind,
@@ -79,15 +98,16 @@ impl Node {
     /// When the machine lacks what the kind needs, or the node does not come up; what its console showed
     /// is in the error.
     pub fn boot(kind: Kind) -> Result<Self> {
-        Self::boot_with(kind, &[])
+        Self::boot_with(kind, &Options::default())
     }
 
-    /// Boots a node that shows further directories of this machine.
+    /// Boots a node that has more of this machine than usual. On the host, which has all of it, the options
+    /// change nothing.
     ///
     /// # Errors
     ///
     /// As [`Node::boot`].
-    pub fn boot_with(kind: Kind, binds: &[Bind]) -> Result<Self> {
+    pub fn boot_with(kind: Kind, options: &Options) -> Result<Self> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         sweep();
         let kind = kind.effective();
@@ -98,7 +118,7 @@ impl Node {
         let mut logs = Logs::create(&directory)?;
         let mut keeper = match kind {
             Kind::Host => start_on_host(&directory)?,
-            _ => start_keeper(kind, &directory, binds)?,
+            _ => start_keeper(kind, &directory, options)?,
         };
         let lifeline = keeper.stdin.take();
         let stream = accept(&listener, &mut keeper);

@@ -1,7 +1,7 @@
 //! The file system of a node, built from the inside.
 //!
 //! A node's root is an overlay in tmpfs over the root of this machine: what is installed here is there, and
-//! nothing that is written lasts. `/run`, `/tmp` and `/var/lib` start empty, each a tmpfs of its own
+//! nothing that is written lasts. `/run`, `/tmp`, `/var/tmp` and `/var/lib` start empty, each a tmpfs of its own
 //! (overlayfs refuses an overlay as upper layer, so pods need one).
 //!
 //! The layout follows systemd's container interface (<https://systemd.io/CONTAINER_INTERFACE/>).
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::init;
 use crate::keeper::{Directory, Spec};
-use crate::node::Bind;
+use crate::node::{Bind, Network};
 
 /// Where the directory with the agent's socket is inside a node in namespaces.
 pub(crate) const AGENT: &str = "/run/rktnetes-node";
@@ -32,6 +32,8 @@ pub(crate) const AGENT: &str = "/run/rktnetes-node";
 pub(crate) struct Layout {
     /// v1 hierarchies to mount, each with its controllers; empty for a pure v2 node.
     pub(crate) controllers: Vec<String>,
+    /// Whose network it has.
+    pub(crate) network: Network,
     /// Directories of the machine to show.
     pub(crate) binds: Vec<Bind>,
     /// The agent's command line.
@@ -50,7 +52,12 @@ pub(crate) fn become_init(path: &Path, spec: &Spec) -> Result<ExitCode> {
     kernel_file_systems(&root)?;
     control_groups(&root, &layout.controllers)?;
     devices(&root)?;
-    for (place, options) in [("run", "mode=755"), ("tmp", "mode=1777"), ("var/lib", "mode=755,size=75%")] {
+    for (place, options) in [
+        ("run", "mode=755"),
+        ("tmp", "mode=1777,size=75%"),
+        ("var/tmp", "mode=1777,size=75%"),
+        ("var/lib", "mode=755,size=75%"),
+    ] {
         tmpfs(&root.join(place), options)?;
     }
     let agent = directory.socket().parent().unwrap_or(path).to_owned();

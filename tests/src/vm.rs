@@ -80,6 +80,7 @@ mount -t tmpfs -o size=80% tmpfs /upper
 mkdir -p /upper/u /upper/w
 mount -t overlay -o lowerdir=/lower,upperdir=/upper/u,workdir=/upper/w overlay /newroot
 mount -t tmpfs -o mode=1777,size=50% tmpfs /newroot/tmp
+mount -t tmpfs -o mode=1777,size=50% tmpfs /newroot/var/tmp
 mount -t tmpfs -o mode=755,size=50% tmpfs /newroot/var/lib
 mkdir -p /newroot/lib/modules
 mount -t 9p -o {SHARE},cache=loose,ro modules /newroot/lib/modules

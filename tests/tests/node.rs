@@ -248,3 +248,19 @@ fn host_with_systemd_can_be_the_node() {
     let nested = nested.env("RKT_TEST_NODE", "host").run().unwrap();
     assert_eq!(nested.ok().as_bytes(), t.read_file("/etc/machine-id").trim_ascii());
 }
+
+#[test]
+fn node_can_have_the_network_of_the_machine() {
+    let mut node = Command::new(artifact::binary("node").unwrap());
+    let node = node.args(["--network", "machine", "--", "ls", "/sys/class/net"]).output().unwrap();
+    let ours = Command::new("ls").arg("/sys/class/net").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&node.stdout), String::from_utf8_lossy(&ours.stdout));
+}
+
+#[test]
+fn pods_can_be_kept_where_overlays_need_tmpfs() {
+    let t = Node::shared(Kind::Hybrid).test("overlays_need_tmpfs");
+    for place in ["/tmp", "/var/tmp", "/var/lib", "/run"] {
+        assert_eq!(t.run(&["stat", "-fc", "%T", place]).ok(), "tmpfs", "{place}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Boots a throwaway systemd node, runs a command in it, and removes the node.
 //!
 //! ```text
-//! node [--kind hybrid|unified|vm|host] [--bind SRC[:DST]]... -- COMMAND [ARG...]
+//! node [--kind hybrid|unified|vm|host] [--network own|machine] [--bind SRC[:DST]]... -- COMMAND [ARG...]
 //! ```
 //!
 //! The command has the caller's stdin, stdout and stderr, or a terminal if the caller has one. Exits with
@@ -11,12 +11,12 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use tests::{Bind, Kind, Node, Status, terminal};
+use tests::{Bind, Kind, Network, Node, Options, Status, terminal};
 
 /// What was asked for on the command line.
 struct Plan {
     kind: Option<Kind>,
-    binds: Vec<Bind>,
+    options: Options,
     command: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 
 fn run(plan: &Plan) -> Result<Status> {
     let kind = plan.kind.map_or_else(Kind::native, Ok)?;
-    let node = Node::boot_with(kind, &plan.binds)?;
+    let node = Node::boot_with(kind, &plan.options)?;
     let argv: Vec<&str> = plan.command.iter().map(String::as_str).collect();
     let mut command = node.command(&argv);
     if let Ok(term) = std::env::var("TERM") {
@@ -46,18 +46,21 @@ fn run(plan: &Plan) -> Result<Status> {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Plan> {
-    let mut plan = Plan { kind: None, binds: Vec::new(), command: Vec::new() };
+    let mut plan = Plan { kind: None, options: Options::default(), command: Vec::new() };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
         match argument.as_str() {
             "--kind" => plan.kind = Some(kind(&value()?)?),
-            "--bind" => plan.binds.push(bind(&value()?)),
+            "--bind" => plan.options.binds.push(bind(&value()?)),
+            "--network" => plan.options.network = network(&value()?)?,
             "--" => plan.command = arguments.by_ref().collect(),
             _ => bail!("unknown argument {argument:?}"),
         }
     }
     if plan.command.is_empty() {
-        bail!("usage: node [--kind hybrid|unified|vm|host] [--bind SRC[:DST]]... -- COMMAND [ARG...]");
+        bail!(
+            "usage: node [--kind hybrid|unified|vm|host] [--network own|machine] [--bind SRC[:DST]]... -- COMMAND [ARG...]"
+        );
     }
     Ok(plan)
 }
@@ -70,6 +73,14 @@ fn kind(name: &str) -> Result<Kind> {
         "host" => Kind::Host,
         _ => bail!("unknown kind of node {name:?}"),
     })
+}
+
+fn network(name: &str) -> Result<Network> {
+    match name {
+        "own" => Ok(Network::Own),
+        "machine" => Ok(Network::Machine),
+        _ => bail!("unknown network {name:?}"),
+    }
 }
 
 /// Writable, because whoever binds a directory by hand wants something back from it.
