@@ -13,6 +13,8 @@ mod image;
 mod launch_flags;
 mod list;
 mod logs;
+#[cfg(test)]
+mod manual;
 mod pod_flags;
 mod pods;
 mod prepare;
