@@ -40,7 +40,7 @@ async fn agent(config: Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
     let facts = Arc::new(config.node.clone());
     let (board, health) = (Board::new(Arc::clone(&facts)), Health::default());
-    let node = Arc::new(node(&config, facts)?);
+    let node = Arc::new(node(&config, facts, &health)?);
     if let Some(address) = config.listen {
         let listener = server::listen(address).await.with_context(|| format!("listen on {address}"))?;
         let sources = Sources { board: board.clone(), health: health.clone() };
@@ -58,7 +58,7 @@ async fn agent(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn node(config: &Config, facts: Arc<crate::translate::NodeFacts>) -> anyhow::Result<Node> {
+fn node(config: &Config, facts: Arc<crate::translate::NodeFacts>, health: &Health) -> anyhow::Result<Node> {
     let data = DataDir::open(&config.rkt_dir).context("open rkt's data directory")?;
     let scratch = config.root_dir.join("prepare");
     if scratch.exists() {
@@ -70,7 +70,7 @@ fn node(config: &Config, facts: Arc<crate::translate::NodeFacts>) -> anyhow::Res
     Ok(Node {
         rkt: Rkt::new(&config.rkt, data.path()),
         pods: Pods::new(data),
-        systemd: watch::spawn(wakers.clone()),
+        systemd: watch::spawn(wakers.clone(), health.clone()),
         wakers,
         stage1: config.stage1.clone(),
         scratch,
@@ -98,7 +98,6 @@ async fn follow(
         }
         let (back, listing) = look(directory).await?;
         directory = back;
-        health.set_bus(node.systemd.is_connected());
         match listing {
             Ok(listing) => {
                 health.set_manifests(Ok(()));

@@ -74,11 +74,6 @@ impl BusError {
 type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 impl Systemd {
-    /// Whether there is a connection.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.connection.borrow().is_some()
-    }
-
     /// The units whose names fit one of these patterns, with what they are doing.
     pub(crate) async fn list(&self, patterns: &[String]) -> Result<BTreeMap<String, UnitState>, BusError> {
         let states: [&str; 0] = [];

@@ -5,6 +5,10 @@
 
 use serde_json::Value;
 
+/// The YAML parser's time grows with the square of the brackets that are open. Nobody writes a tenth of this, not even
+/// with unbalanced ones in texts.
+const DEEPEST: usize = 5000;
+
 /// A document that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DecodeError {
@@ -19,6 +23,9 @@ pub(crate) enum DecodeError {
 /// The pods of a file, each as a JSON value, or why there is none. Empty documents do not count.
 pub(crate) fn pods(text: &str) -> Vec<Result<Value, DecodeError>> {
     let mut pods = Vec::new();
+    if depth(text) > DEEPEST {
+        return vec![wrong(format!("more than {DEEPEST} brackets are open at once"))];
+    }
     for document in documents(text) {
         match document {
             Ok(Value::Null) => {}
@@ -54,6 +61,21 @@ fn split(text: &str) -> Vec<String> {
         }
     }
     documents
+}
+
+/// How many brackets are open at once, at most, were all of them syntax.
+fn depth(text: &str) -> usize {
+    let mut open = 0_usize;
+    let mut most = 0;
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// A list becomes its items; a pod stays a pod.

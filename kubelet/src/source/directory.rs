@@ -30,12 +30,12 @@ pub(crate) struct Directory {
 
 /// A document that is not a pod.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}: document {document}{pod}: {reason}", file = .file.display(), pod = name_of(.name.as_deref()))]
+#[error("{file}:{document}{pod}: {reason}", file = .file.display(), pod = name_of(.name.as_deref()))]
 pub(crate) struct Rejection {
     /// The file.
     pub(crate) file: PathBuf,
-    /// Which of its documents, from 1.
-    pub(crate) document: usize,
+    /// What of it.
+    pub(crate) document: Place,
     /// The name that it gives itself, when it could be read.
     pub(crate) name: Option<String>,
     /// What is wrong.
@@ -56,6 +56,26 @@ struct File {
     text: Option<Vec<u8>>,
     pods: Vec<Arc<Desired>>,
     rejected: Vec<Rejection>,
+}
+
+/// What of a file was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The file as a whole.
+    File,
+    /// A document, from 1.
+    Document(usize),
+    /// A good document of which another file has a rival.
+    Rival,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File | Self::Rival => Ok(()),
+            Self::Document(number) => write!(f, " document {number}"),
+        }
+    }
 }
 
 fn name_of(name: Option<&str>) -> String {
@@ -92,14 +112,20 @@ impl Directory {
         paths.sort();
         for path in paths {
             let file = self.files.entry(path.clone()).or_default();
-            let before = std::mem::take(&mut file.rejected);
+            let before = file.rejected.clone();
             file.look(&path, &self.node, now);
+            file.rejected.retain(|r| r.document != Place::Rival);
             for pod in &file.pods {
                 let first = listing.pods.entry(pod.name.clone()).or_insert_with(|| Arc::clone(pod));
                 if first.file != pod.file || first.hash != pod.hash {
                     let reason = format!("there is another manifest of {}, in {}", pod.name, first.file);
                     let name = pod.pod.metadata.name.clone();
-                    file.rejected.push(Rejection { file: path.clone(), document: 0, name, reason });
+                    file.rejected.push(Rejection {
+                        file: path.clone(),
+                        document: Place::Rival,
+                        name,
+                        reason,
+                    });
                 }
             }
             listing.rejected.extend(file.rejected.iter().filter(|r| !before.contains(r)).cloned());
@@ -115,11 +141,15 @@ impl File {
             Err(e) => {
                 // Nothing is known about the file now: what it held stays.
                 let reason = format!("cannot be read: {e}");
-                self.rejected = vec![Rejection { file: path.to_owned(), document: 0, name: None, reason }];
+                self.rejected =
+                    vec![Rejection { file: path.to_owned(), document: Place::File, name: None, reason }];
                 self.text = None;
                 return;
             }
         };
+        if self.text.as_ref() == Some(&text) {
+            return;
+        }
         let (mut pods, rejected) = parse(&text, path, node, now);
         for pod in &mut pods {
             // The same version keeps the time when it was first seen.
@@ -138,6 +168,7 @@ impl File {
 fn parse(text: &[u8], path: &Path, node: &str, now: jiff::Timestamp) -> (Vec<Arc<Desired>>, Vec<Rejection>) {
     let (mut pods, mut rejected): (Vec<Arc<Desired>>, Vec<Rejection>) = (Vec::new(), Vec::new());
     let mut reject = |document, name, reason| {
+        let document = Place::Document(document);
         rejected.push(Rejection { file: path.to_owned(), document, name, reason });
     };
     let Ok(text) = std::str::from_utf8(text) else {

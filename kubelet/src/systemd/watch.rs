@@ -17,6 +17,7 @@ use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
 
 use super::{DESTINATION, MANAGER, PATH, Systemd};
 use crate::desired::FullName;
+use crate::health::Health;
 
 /// Between attempts to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -72,7 +73,7 @@ impl Wakers {
 }
 
 /// Begins to connect, and goes on doing so for ever.
-pub(crate) fn spawn(wakers: Wakers) -> Systemd {
+pub(crate) fn spawn(wakers: Wakers, health: Health) -> Systemd {
     let (sender, receiver) = watch::channel(None);
     let _detached = tokio::spawn(async move {
         loop {
@@ -80,9 +81,11 @@ pub(crate) fn spawn(wakers: Wakers) -> Systemd {
                 Ok((connection, signals)) => {
                     tracing::info!("connected to systemd");
                     let _ = sender.send_replace(Some(connection));
+                    health.set_bus(true);
                     wakers.wake_all();
                     listen(signals, &wakers).await;
                     tracing::warn!("the connection to the system bus is lost");
+                    health.set_bus(false);
                     let _ = sender.send_replace(None);
                 }
                 Err(e) => tracing::warn!(
