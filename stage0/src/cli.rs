@@ -76,6 +76,9 @@ fn answer(request: Request, log: Log) -> u8 {
 }
 
 fn run(invocation: &Invocation) -> u8 {
+    for sentence in invocation.flags.deprecations(invocation.command.flags) {
+        invocation.log().say(sentence);
+    }
     match (invocation.command.run)(invocation) {
         Ok(status) => status,
         Err(e) if is_closed_pipe(&e) => exit::SUCCESS,

@@ -100,7 +100,20 @@ impl Flag {
     }
 }
 
+impl Flag {
+    /// What to say to whoever uses a flag that has a successor.
+    fn deprecation(&self) -> Option<String> {
+        let (_, instead) = self.help.split_once("deprecated: ")?;
+        Some(format!("Flag --{} has been deprecated, {instead}", self.name))
+    }
+}
+
 impl Given {
+    /// What to say about the deprecated flags among these.
+    pub(crate) fn deprecations(&self, tables: &[&[Flag]]) -> Vec<String> {
+        self.names().filter_map(|name| find(name, tables)?.deprecation()).collect()
+    }
+
     /// The last value of a flag.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
@@ -184,6 +197,7 @@ mod tests {
         value("dir", "/var/lib/rkt", ""),
         optional("net", "default", ""),
         refused("port", Refused::Value, "pods have no network"),
+        switch("old", "deprecated: use --new"),
     ];
 
     fn steps(words: &[&str]) -> Result<Vec<Step>, FlagError> {
@@ -203,6 +217,13 @@ mod tests {
         assert_eq!(steps(&["--net=a:b=c"]), Ok(vec![flag("net", "a:b=c")]));
         assert_eq!(steps(&["--", "---", "-"]), Ok(vec![Step::Dashes, word("---"), word("-")]));
         assert_eq!(steps(&["-h"]), Ok(vec![Step::Help]));
+    }
+
+    #[test]
+    fn old_flags_name_their_successor() {
+        let mut given = Given::default();
+        given.push("old", "true".to_owned());
+        assert_eq!(given.deprecations(&[TABLE]), ["Flag --old has been deprecated, use --new"]);
     }
 
     #[test]

@@ -94,6 +94,9 @@ pub(crate) fn request(
     let tables = Tables { pod: &pod_tables, app: APP_FLAGS, both: BOTH };
     let words =
         apps::parse(invocation.words.clone(), flags, &tables).context("error parsing app image arguments")?;
+    for sentence in words.iter().flat_map(|app| app.flags.deprecations(&[APP_FLAGS])) {
+        invocation.log().say(sentence);
+    }
     let content = match flags.value("pod-manifest").filter(|path| !path.is_empty()) {
         Some(path) => {
             ensure!(

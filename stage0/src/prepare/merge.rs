@@ -167,3 +167,106 @@ fn same_kind(a: &Isolator, b: &Isolator) -> bool {
 fn same_path(a: &str, b: &str) -> bool {
     std::path::Path::new(a).components().eq(std::path::Path::new(b).components())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(name: &str, config: serde_json::Value) -> Found {
+        let whole = serde_json::json!({"architecture": "amd64", "os": "linux", "config": config,
+            "rootfs": {"type": "layers", "diff_ids": []}});
+        Found {
+            id: "sha256-ab".to_owned(),
+            name: name.to_owned(),
+            version: Some("1".to_owned()),
+            config: serde_json::from_value(whole).unwrap(),
+            layers: Vec::new(),
+            _pin: None,
+        }
+    }
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn environment_has_an_order_of_precedence() {
+        let image = image("a", serde_json::json!({"Env": ["A=image", "B=image", "C=image"]}));
+        let wish = AppRequest { environment: vec![pair("A", "app")], ..AppRequest::default() };
+        let inherited = vec![pair("A", "caller"), pair("C", "caller"), pair("D", "caller")];
+        let environment = vec![pair("A", "pod"), pair("B", "pod")];
+        let wishes = Apps { apps: vec![wish], environment, inherited, ..Apps::default() };
+        let pod = manifest(&wishes, &[image]).unwrap();
+        let app = pod.apps[0].app.as_ref().unwrap();
+        let values = ["A", "B", "C", "D"].map(|name| app.env(name).unwrap());
+        assert_eq!(values, ["app", "pod", "image", "caller"]);
+    }
+
+    #[test]
+    fn command_user_and_isolators_are_replaced_and_arguments_added() {
+        let image = image("a", serde_json::json!({"Cmd": ["a", "b"], "User": "web:web"}));
+        let changed = AppRequest {
+            exec: Some("/c".to_owned()),
+            args: vec!["d".to_owned()],
+            user: Some("7".to_owned()),
+            isolators: vec![Isolator::CapabilitiesRemove(Vec::new())],
+            ..AppRequest::default()
+        };
+        let app = |wish: AppRequest| super::app(&Apps::default(), &wish, &image);
+        let changed = app(changed);
+        assert_eq!(changed.exec, ["/c", "d"]);
+        // Another user does not keep the group of the image's.
+        assert_eq!((changed.user.as_str(), changed.group.as_str()), ("7", ""));
+        let plain = app(AppRequest { args: vec!["d".to_owned()], ..AppRequest::default() });
+        assert_eq!(
+            (plain.exec.join(" "), plain.user, plain.group),
+            ("a b d".into(), "web".into(), "web".into())
+        );
+        use Isolator::{CapabilitiesRetain, Memory};
+        assert!(same_kind(&CapabilitiesRetain(Vec::new()), &Isolator::CapabilitiesRemove(Vec::new())));
+        assert!(!same_kind(&Memory(Default::default()), &Isolator::Cpu(Default::default())));
+    }
+
+    #[test]
+    fn names_come_from_images_and_are_unique() {
+        let images =
+            [image("host:5/x/Web_Server", serde_json::json!({})), image("web-server", serde_json::json!({}))];
+        let wishes = |second: Option<&str>| {
+            let named = AppRequest { name: second.map(|n| n.parse().unwrap()), ..AppRequest::default() };
+            Apps { apps: vec![AppRequest::default(), named], ..Apps::default() }
+        };
+        let pod = manifest(&wishes(Some("other")), &images).unwrap();
+        assert_eq!(pod.apps[0].name.as_str(), "web-server");
+        assert!(matches!(manifest(&wishes(None), &images), Err(MergeError::DuplicateName(_))));
+        let nameless = [image("___", serde_json::json!({}))];
+        assert!(matches!(manifest(&wishes(None), &nameless), Err(MergeError::NoName(_))));
+    }
+
+    #[test]
+    fn a_mount_point_gets_the_volume_of_its_name_or_an_empty_one_of_its_own() {
+        let image = image("a", serde_json::json!({"Volumes": {"/data": {}, "/cache/": {}, "/log": {}}}));
+        let volume = |name: &str| Volume {
+            name: name.parse().unwrap(),
+            kind: VolumeKind::Host { source: "/srv".to_owned() },
+            read_only: None,
+            recursive: None,
+        };
+        let mount = |volume: &str, path: &str| Mount {
+            volume: volume.parse().unwrap(),
+            path: path.to_owned(),
+            app_volume: None,
+            read_only: false,
+        };
+        let wish = AppRequest { mounts: vec![mount("mine", "/cache")], ..AppRequest::default() };
+        // The name that the empty volume would get is taken.
+        let volumes = vec![volume("mine"), volume("volume-data"), volume("a-volume-log")];
+        let wishes = Apps { apps: vec![wish], volumes, ..Apps::default() };
+        let mut pod = manifest(&wishes, &[image]).unwrap();
+        resolve_mount_points(&mut pod).unwrap();
+        let mounts: Vec<_> =
+            pod.apps[0].mounts.iter().map(|m| (m.volume.as_str(), m.path.as_str())).collect();
+        assert_eq!(mounts, [("mine", "/cache"), ("volume-data", "/data"), ("1-a-volume-log", "/log")]);
+        assert!(matches!(pod.volumes[3].kind, VolumeKind::Empty { .. }));
+        pod.validate().unwrap();
+    }
+}
