@@ -337,7 +337,7 @@ fn a_pod_of_units_needs_no_process_of_ours() {
         format!("find /sys/fs/cgroup -path '*/rkt-{uuid}-app.service/cgroup.procs' -exec cat {{}} + | wc -l");
     assert_ne!(t.sh(&members).ok(), "0", "the app itself is there");
     let logs = format!(
-        "for i in $(seq 50); do rkt --dir={} logs {uuid} | grep complaint && break; sleep 0.1; done",
+        "for i in $(seq 50); do rkt --dir={} logs {uuid} | sort | tr '\\n' ' ' | grep 'complaint units' && break; sleep 0.1; done",
         t.data()
     );
     let _ = t.sh(&logs).ok();
@@ -377,6 +377,66 @@ fn rkt_run_is_a_service_that_says_when_it_is_ready() {
     assert_eq!(t.sh(&logs).ok(), "to the journal");
     let _ = t.run(&["systemctl", "stop", "direct-pod"]).ok();
     assert_eq!(t.rkt(&["status", &uuid]).ok().lines().next(), Some("state=exited"));
+}
+
+#[test]
+fn a_sandbox_that_is_started_again_takes_its_pod_up_again() {
+    let t = begin("sandbox_again");
+    let words = ["prepare", "--quiet", &busybox(), "--name=app", "--exec=/bin/sh", "--", "-c", FOREVER];
+    let uuid = t.rkt(&words).ok().to_owned();
+    start_units(&t, &uuid);
+    let held = t.rkt(&["unit", "up", &uuid]);
+    assert!(held.fails_with(254).contains("held by another process"), "{held}");
+    let removed = t.rkt(&["rm", &uuid]);
+    assert!(removed.fails_with(254).contains("is currently running"), "{removed}");
+    let _ = t.run(&["systemctl", "stop", &format!("rkt-{uuid}.service")]).ok();
+    assert_eq!(t.rkt(&["status", "--wait=10s", &uuid]).ok().lines().next(), Some("state=exited"));
+    let rkt = t.sh("command -v rkt").ok().to_owned();
+    let (dir, unit) = (format!("--dir={}", t.data()), format!("--unit=rkt-{uuid}.service"));
+    let again = [
+        "systemd-run",
+        "--quiet",
+        &unit,
+        "-pType=oneshot",
+        "-pRemainAfterExit=yes",
+        "-pNotifyAccess=all",
+        "-pFileDescriptorStoreMax=16",
+        &rkt,
+        &dir,
+        "unit",
+        "up",
+        &uuid,
+    ];
+    let _ = t.run(&again).ok();
+    assert_eq!(t.rkt(&["status", &uuid]).ok().lines().next(), Some("state=running"));
+    let _ = t.run(&["systemctl", "stop", &format!("rkt-{uuid}.service")]).ok();
+    assert_eq!(t.rkt(&["status", "--wait=10s", &uuid]).ok().lines().next(), Some("state=exited"));
+    // What is gone holds nothing, and says so by succeeding.
+    let _ = t.rkt(&["rm", &uuid]).ok();
+    let _ = t.rkt(&["unit", "down", &uuid]).ok();
+}
+
+#[test]
+fn limits_bite() {
+    let t = begin("limits_bite");
+    let image = busybox();
+    let eater =
+        ["run", &image, "--name=app", "--memory=16M", "--exec=/bin/busybox", "--", "tail", "/dev/zero"];
+    assert_eq!(t.rkt(&eater).code(), Some(137));
+    let fine = t.rkt(&["run", &image, "--memory=64M", "--cpu=500m", "--exec=/bin/echo", "--", "fits"]);
+    assert_eq!(fine.ok(), "fits");
+}
+
+#[test]
+fn a_fetch_shows_its_progress_on_a_terminal_only() {
+    let t = begin("fetch_progress");
+    let image = busybox();
+    let shown = t.rkt_command(&["fetch", &image]).env("TERM", "xterm").terminal(24, 100).run().unwrap();
+    assert!(shown.stdout.contains(&format!("fetch: {image}")) && shown.stdout.contains("done"), "{shown}");
+    let _ = t.rkt(&["image", "rm", &image]).ok();
+    let _ = t.rkt(&["image", "gc", "--grace-period=0s"]).ok();
+    let quiet = t.rkt(&["fetch", &image]);
+    assert!(quiet.success() && quiet.stderr.is_empty(), "{quiet}");
 }
 
 #[test]
@@ -446,6 +506,31 @@ fn bad_input_gets_a_sentence_and_leaves_nothing() {
     assert_eq!(t.rkt(&[]).code(), Some(2));
     let missing = t.rkt(&["status", "--uuid-file=/not/there"]);
     assert!(missing.fails_with(1).contains("/not/there"), "{missing}");
+}
+
+#[test]
+fn a_full_disk_is_named_and_nothing_half_made_stays() {
+    let t = begin("full_disk");
+    let image = Registry::shared(Kind::Hybrid).image(Fixture::Python3);
+    let dir = format!("{}/small", t.scratch());
+    let _ = t.run(&["mkdir", &dir]).ok();
+    let _ = t.run(&["mount", "-t", "tmpfs", "-o", "size=24M", "tmpfs", &dir]).ok();
+    let small = |words: &[&str]| t.run(&[&["rkt", &format!("--dir={dir}")], words].concat());
+    let full = small(&["fetch", &image]);
+    let said = full.fails_with(254);
+    assert!(said.lines().count() == 1 && said.contains(&image) && said.contains("No space left"), "{full}");
+    // A layer that was complete is of use to the next fetch; nothing incomplete is there.
+    assert_eq!(t.sh(&format!("find {dir}/cas/image {dir}/cas/ref {dir}/cas/tmp -mindepth 1")).ok(), "");
+    let _ = small(&["image", "gc"]).ok();
+    assert_eq!(t.sh(&format!("ls {dir}/cas/tree")).ok(), "");
+    // A pod for which there is no room.
+    let _ = small(&["fetch", &busybox()]).ok();
+    let fill = format!("head -c 100M /dev/zero > {dir}/filler || true");
+    let _ = t.sh(&fill).ok();
+    let full = small(&["prepare", &busybox()]);
+    assert!(full.fails_with(254).contains("No space left"), "{full}");
+    assert_eq!(t.sh(&format!("find {dir}/pods -mindepth 2 -maxdepth 2")).ok(), "");
+    let _ = t.run(&["umount", &dir]).ok();
 }
 
 #[test]
