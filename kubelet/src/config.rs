@@ -132,7 +132,7 @@ fn hierarchy() -> rustix::io::Result<Hierarchy> {
     /// statfs(2)
     const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
     let kind = rustix::fs::statfs("/sys/fs/cgroup")?.f_type;
-    Ok(if i64::try_from(kind) == Ok(CGROUP2_SUPER_MAGIC) { Hierarchy::Unified } else { Hierarchy::Legacy })
+    Ok(if kind == CGROUP2_SUPER_MAGIC { Hierarchy::Unified } else { Hierarchy::Legacy })
 }
 
 #[cfg(test)]

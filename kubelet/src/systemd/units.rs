@@ -116,8 +116,8 @@ impl Launch<'_> {
             ("Slice", text(self.slice_name())),
             ("Type", text("oneshot")),
             ("RemainAfterExit", true.into()),
-            ("ExecStartEx", exec(self.rkt, &self.rkt_unit(&up))),
-            ("ExecStopPostEx", exec(self.rkt, &self.rkt_unit(&["down".to_owned(), self.id.to_string()]))),
+            ("ExecStart", exec(self.rkt, &self.rkt_unit(&up))),
+            ("ExecStopPost", exec(self.rkt, &self.rkt_unit(&["down".to_owned(), self.id.to_string()]))),
             ("FileDescriptorStoreMax", DESCRIPTORS.into()),
             ("NotifyAccess", text("main")),
             ("TimeoutStartUSec", SANDBOX_TIMEOUT.into()),
@@ -165,8 +165,8 @@ impl Launch<'_> {
             ("Type", text("notify")),
             // The stage1 names the app as main process, and after that says that it is ready.
             ("NotifyAccess", text("all")),
-            ("ExecStartEx", exec(self.stage1, &become_app)),
-            ("ExecStopPostEx", exec(self.rkt, &self.rkt_unit(&ended))),
+            ("ExecStart", exec(self.stage1, &become_app)),
+            ("ExecStopPost", exec(self.rkt, &self.rkt_unit(&ended))),
             (
                 "Environment",
                 strings([interface_version(), format!("{}={}", stage1::ENV_BACKOFF, self.backoff)]),
@@ -275,11 +275,13 @@ fn strings(values: impl IntoIterator<Item = String>) -> Variant<'static> {
     values.into_iter().collect::<Vec<String>>().into()
 }
 
-/// One command of the type `a(sasas)`. Without the flag systemd would replace `$` in the arguments.
+/// One command of the type `a(sasb)`; its failure is one. systemd replaces variables in arguments: a dollar sign is
+/// written twice. (`ExecStartEx` has a flag against that, but systemd 252 writes it into the unit's file under that name,
+/// which a daemon-reload then does not understand.)
 fn exec(path: &Path, arguments: &[String]) -> Variant<'static> {
     let path = path.display().to_string();
-    let argv: Vec<String> = std::iter::once(path.clone()).chain(arguments.iter().cloned()).collect();
-    vec![(path, argv, vec!["no-env-expand".to_owned()])].into()
+    let argv = std::iter::once(&path).chain(arguments).map(|a| a.replace('$', "$$")).collect::<Vec<_>>();
+    vec![(path, argv, false)].into()
 }
 
 #[cfg(test)]

@@ -26,8 +26,7 @@ fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<AppName> {
         let short: String = name.chars().take(AppName::MAX - 5).collect();
         let numbered = (2_u32..).filter_map(|n| AppName::sanitize(&format!("{short}-{n}")));
         let mut candidates = AppName::sanitize(name).into_iter().chain(numbered);
-        let free = candidates.find(|c| taken.insert(c.clone()));
-        free
+        candidates.find(|c| taken.insert(c.clone()))
     };
     names.into_iter().filter_map(|name| name.parse().ok().or_else(|| changed(name))).collect()
 }

@@ -116,6 +116,12 @@ fn the_hosts_namespaces() {
     let web = desired(
         json!({"hostNetwork": true, "hostIPC": true, "hostname": "h", "containers": [{"name": "c", "image": "i"}]}),
     );
-    let start = with(&web, Hierarchy::Unified, |l| property(&l.sandbox(&[]), "ExecStartEx").unwrap());
+    let start = with(&web, Hierarchy::Unified, |l| property(&l.sandbox(&[]), "ExecStart").unwrap());
     assert!(start.contains(r#""--net=host", "--hostname=h", "--ipc=parent""#), "{start}");
+}
+
+#[test]
+fn nothing_is_replaced_in_arguments() {
+    let command = exec(Path::new("/opt/$x/rkt"), &["--dir=/a b/$HOME/%n".to_owned()]);
+    assert_eq!(command.to_string(), r#"[("/opt/$x/rkt", ["/opt/$$x/rkt", "--dir=/a b/$$HOME/%n"], false)]"#);
 }
