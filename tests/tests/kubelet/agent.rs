@@ -1,6 +1,5 @@
 //! A kubelet in a node: its directory of manifests, its process, and what it answers.
 
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,26 +29,32 @@ pub(crate) fn state_of<'a>(status: &'a Value, name: &str) -> &'a Value {
 
 /// A kubelet that runs in the node of a test.
 pub(crate) struct Agent<'t> {
-    test: &'t Test<'static>,
+    test: &'t Test<'t>,
     port: u16,
-    child: RefCell<Option<Child>>,
-    log: RefCell<String>,
+    child: Option<Child>,
 }
 
 impl<'t> Agent<'t> {
-    pub(crate) fn start(test: &'t Test<'static>) -> Self {
+    pub(crate) fn start(test: &'t Test<'t>) -> Self {
         static PORT: AtomicU16 = AtomicU16::new(21000);
         let port = PORT.fetch_add(1, Ordering::Relaxed);
-        let agent = Self { test, port, child: RefCell::default(), log: RefCell::default() };
+        let mut agent = Self { test, port, child: None };
         let _ = test.run(&["mkdir", "-p", &agent.manifests()]).ok();
         agent.restart();
         agent
     }
 
+    /// Starts it once more, and waits until it answers.
+    pub(crate) fn restart(&mut self) {
+        self.spawn();
+        self.wait("the kubelet to answer", Duration::from_secs(30), || {
+            self.test.run(&["curl", "-s", &self.url("/healthz")]).stdout == "ok"
+        });
+    }
+
     /// Starts it once more.
-    pub(crate) fn restart(&self) {
+    pub(crate) fn spawn(&mut self) {
         let scratch = self.test.scratch();
-        let _ = self.log.borrow_mut().drain(..);
         let script = format!("exec kubelet \"$@\" 2>{scratch}/kubelet.log");
         let arguments = [
             format!("--pod-manifest-path={}", self.manifests()),
@@ -62,11 +67,7 @@ impl<'t> Agent<'t> {
         ];
         let mut argv = vec!["sh", "-c", &script, "kubelet"];
         argv.extend(arguments.iter().map(String::as_str));
-        let child = self.test.command(&argv).spawn().unwrap();
-        *self.child.borrow_mut() = Some(child);
-        self.wait("the kubelet to answer", Duration::from_secs(30), || {
-            self.test.run(&["curl", "-s", &self.url("/healthz")]).stdout == "ok"
-        });
+        self.child = Some(self.test.command(&argv).spawn().unwrap());
     }
 
     /// `kill -9`, of the kubelet alone.
@@ -119,7 +120,8 @@ impl<'t> Agent<'t> {
     }
 
     pub(crate) fn pods(&self) -> Vec<Value> {
-        let answer = self.test.run(&["curl", "-sf", &self.url("/pods")]);
+        let answer =
+            self.test.run(&["curl", "-sf", "--retry", "20", "--retry-connrefused", &self.url("/pods")]);
         let list: Value = serde_json::from_str(answer.ok()).unwrap();
         assert_eq!((list["kind"].as_str(), list["apiVersion"].as_str()), (Some("PodList"), Some("v1")));
         list["items"].as_array().unwrap().clone()
@@ -132,6 +134,12 @@ impl<'t> Agent<'t> {
 
     pub(crate) fn uid(&self, name: &str) -> String {
         self.pod(name).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
+    }
+
+    /// What the journal has of a container.
+    pub(crate) fn output(&self, pod: &str, container: &str) -> String {
+        let matches = [format!("K8S_POD_UID={}", self.uid(pod)), format!("K8S_CONTAINER_NAME={container}")];
+        self.test.run(&["journalctl", "-o", "cat", &matches[0], &matches[1]]).stdout
     }
 
     /// The rkt pod behind a pod.
@@ -152,19 +160,25 @@ impl<'t> Agent<'t> {
         patience: Duration,
         is: impl Fn(&Value) -> bool,
     ) -> Value {
-        let last = RefCell::new(Value::Null);
-        let seen = || {
-            *last.borrow_mut() = self.pod(name).map(|p| p["status"].clone()).unwrap_or_default();
-            is(&last.borrow())
-        };
+        self.wait_pod(name, what, patience, |p| is(&p["status"]))["status"].clone()
+    }
+
+    pub(crate) fn wait_pod(
+        &self,
+        name: &str,
+        what: &str,
+        patience: Duration,
+        is: impl Fn(&Value) -> bool,
+    ) -> Value {
         let begun = Instant::now();
-        while !seen() {
-            let status = last.borrow();
-            assert!(begun.elapsed() < patience, "waiting for {what} of {name}: {status:#}\n{}", self.log());
-            drop(status);
+        loop {
+            let pod = self.pod(name).unwrap_or_default();
+            if is(&pod) {
+                return pod;
+            }
+            assert!(begun.elapsed() < patience, "waiting for {what} of {name}: {pod:#}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
-        last.into_inner()
     }
 
     pub(crate) fn wait(&self, what: &str, patience: Duration, is: impl Fn() -> bool) {
