@@ -21,7 +21,7 @@ use stage1::failure::Failure;
 use stage1::limits::AppGroups;
 use stage1::namespaces::OwnNamespaces;
 use stage1::tether::Tether;
-use stage1::{backoff, own_executable, sandbox, seccomp};
+use stage1::{backoff, commentary, own_executable, sandbox, seccomp, unsupported};
 use sys::clone::Parent;
 use sys::notify::Notifier;
 
@@ -82,6 +82,7 @@ impl Start<'_> {
     fn run(&self) -> Result<(), Failure> {
         let notifier = Notifier::from_env()?;
         let (config, image) = (self.app.config()?, self.app.image()?);
+        unsupported::check(&config)?;
         let linux = config.linux().as_ref();
         let own = OwnNamespaces::of(linux.and_then(|l| l.namespaces().as_deref()))?;
         // Compiling, or finding what was compiled, happens in the host's tree.
@@ -93,6 +94,7 @@ impl Start<'_> {
         let groups = self.limits(linux)?;
         own.unshare_pid()?;
 
+        commentary::say(format_args!("attempt {} of {}", self.attempt.number(), self.app.name()));
         let plan = Plan { start: self, config: &config, image: &image, own, filter };
         let (pid, channel) = channel::spawn(Parent::CallersParent, |end| confine::become_app(plan, &end))?;
         groups.map_or(Ok(()), |groups| groups.limit())?;
@@ -116,15 +118,20 @@ impl Start<'_> {
     fn see_through(&self, pid: Pid, channel: &ParentEnd, notifier: Option<&Notifier>) -> Result<(), Failure> {
         let notify = |text: &str| notifier.map_or(Ok(()), |n| n.send(text, &[]));
         notify(&format!("MAINPID={}", pid.as_raw_nonzero()))?;
+        let mut is_ready = false;
         loop {
             match channel.receive()? {
                 Event::Ready => {
                     self.tether.check()?;
                     channel.go()?;
+                    is_ready = true;
                 }
                 Event::Failed(failure) => return Err(failure),
-                // Become the app, or killed; the launcher is the one who can tell.
-                Event::Closed => return Ok(notify("READY=1\nSTATUS=")?),
+                // Become the app, or killed in the last instant; the launcher is the one who can tell.
+                Event::Closed if is_ready => return Ok(notify("READY=1\nSTATUS=")?),
+                Event::Closed => {
+                    return Err(Failure::other("the app's process was killed before it could run"));
+                }
             }
         }
     }

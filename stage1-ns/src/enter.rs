@@ -24,7 +24,7 @@ use stage1::running::Running;
 use stage1::seccomp::Filter;
 use stage1::users::{self, GROUP_ANNOTATION, USER_ANNOTATION};
 use stage1::verbs::{Entry, Terminal};
-use stage1::{control_group, own_executable, resource_limits};
+use stage1::{commentary, control_group, own_executable, resource_limits};
 use sys::clone::Parent;
 
 use relay::Relay;
@@ -39,6 +39,7 @@ pub(crate) fn enter(pod: &PodDir, app: &AppName, entry: &Entry) -> Result<u8, Fa
     let filter = profile.map(Filter::of).transpose()?;
     let relay = Relay::new()?;
 
+    commentary::say(format_args!("join process {}", running.pid()));
     join(&running, &config)?;
     own_executable::hide()?;
     let pty = match entry.terminal {

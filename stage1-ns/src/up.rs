@@ -7,7 +7,7 @@ use std::time::Duration;
 use pod::PodDir;
 use pod::stage1::{ENV_HOLDER_PID, ENV_LOCK_FD, FDNAME_LOCK};
 use stage1::failure::Failure;
-use stage1::sandbox;
+use stage1::{commentary, sandbox};
 use sys::notify::Notifier;
 
 /// systemd handles notifications in its main loop; a busy one may take its time.
@@ -31,6 +31,7 @@ pub(crate) fn up(pod: &PodDir) -> Result<(), Failure> {
     }
     notifier.barrier(BARRIER)?;
 
+    commentary::say(format_args!("process {holder} holds {} namespaces", made.len()));
     pod.write_sandbox(&sandbox::held(&made, holder)?)?;
     Ok(notifier.send("READY=1\nSTATUS=The sandbox is ready.", &[])?)
 }

@@ -10,6 +10,8 @@
 //! 3. in the app's tree: [`resource_limits`], [`program`] (working directory), [`credentials`] with [`capabilities`]
 //!    and [`seccomp`], and [`program`] again, which executes.
 //!
+//! [`verbs`] calls the stage1, [`failure`] is how every step fails, [`unsupported`] what is refused before the first.
+//!
 //! Three rules hold throughout. The image, the volumes and other apps are hostile: files in an app's root are found and
 //! made through descriptors ([`target`]). Mounts are complete before anybody can see them. And nothing is ignored:
 //! what a config asks for and cannot be had is an error with a sentence.
@@ -17,6 +19,7 @@
 pub mod backoff;
 pub mod capabilities;
 pub mod channel;
+pub mod commentary;
 pub mod control_group;
 pub mod credentials;
 pub mod devices;
@@ -38,5 +41,6 @@ pub mod seccomp;
 pub mod sysctls;
 pub mod target;
 pub mod tether;
+pub mod unsupported;
 pub mod users;
 pub mod verbs;

@@ -4,16 +4,18 @@
 //! `#!/proc/self/exe`, or an app that watches `enter` come in, can open it, wait until it is no longer executed, and
 //! write to it: the host's next start is theirs. Two things are done about it:
 //!
-//! * `app` and `enter` first execute themselves again through a detached, read-only mount of their own file. The link
-//!   then leads to that mount, which nobody can make writable any more: it is in no mount namespace. It costs one exec
-//!   (measured: half a millisecond); copying the binary to sealed memory would cost more, and memory.
+//! * `app` and `enter` run from a detached, read-only mount of their own file. The link then leads to that mount, which
+//!   nobody can make writable any more: it is in no mount namespace. A launcher that has started them that way (or from a
+//!   read-only file system) has done it already; otherwise they execute themselves again, which costs one exec. Copying
+//!   the binary to sealed memory would cost more, and memory.
 //! * While they are inside, they are not dumpable, so that an app without CAP_SYS_PTRACE cannot follow the link at all.
 
-use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags};
-use rustix::mount::{MountAttrFlags, OpenTreeFlags};
+use std::os::fd::AsFd;
+use std::path::Path;
+
 use rustix::process::DumpableBehavior;
 use sys::exec::Strings;
-use sys::mount_attributes::{self, Change, Reach};
+use sys::executable;
 
 use crate::failure::StepError;
 
@@ -34,19 +36,16 @@ const MARK: &str = "RKT_STAGE1_EXECUTABLE";
 
 /// Returns when the process runs from a read-only mount; gets it there by executing itself again.
 pub fn ensure_read_only() -> Result<(), OwnExecutableError> {
-    if is_read_only().map_err(error("look at it"))? {
+    if executable::is_read_only().map_err(error("look at it"))? {
         return name_process().map_err(error("restore the process's name"));
     }
     if std::env::var_os(MARK).is_some() {
         return Err(error("the read-only mount is not read-only")(rustix::io::Errno::PERM));
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let file = rustix::mount::open_tree(CWD, SELF, flags).map_err(error("make a mount of it"))?;
-    let read_only = Change { set: MountAttrFlags::MOUNT_ATTR_RDONLY, ..Change::new(Reach::Mount) };
-    mount_attributes::change(&file, &read_only).map_err(error("make the mount read-only"))?;
+    let file =
+        executable::detached_read_only(Path::new(SELF)).map_err(error("make a read-only mount of it"))?;
     let environment = Strings::own_environment_and(MARK, "read-only");
-    let arguments = Strings::own_arguments();
-    let source = sys::exec::execve_descriptor(std::os::fd::AsFd::as_fd(&file), &arguments, &environment);
+    let source = sys::exec::execve_descriptor(file.as_fd(), &Strings::own_arguments(), &environment);
     Err(OwnExecutableError { act: "execute it again", source })
 }
 
@@ -55,18 +54,10 @@ pub fn hide() -> Result<(), OwnExecutableError> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(error("hide the process"))
 }
 
-fn is_read_only() -> rustix::io::Result<bool> {
-    let exe = rustix::fs::open(SELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(rustix::fs::fstatvfs(&exe)?.f_flag.contains(StatVfsMountFlags::RDONLY))
-}
-
 /// A program that is executed by descriptor is named after the descriptor's number.
 fn name_process() -> rustix::io::Result<()> {
-    if std::env::var_os(MARK).is_none() {
-        return Ok(());
-    }
-    let arguments = std::env::args_os().next().unwrap_or_default();
-    let name = std::path::Path::new(&arguments).file_name().unwrap_or_default();
+    let argument = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&argument).file_name().unwrap_or_default();
     match std::ffi::CString::new(name.as_encoded_bytes()) {
         Ok(name) => rustix::thread::set_name(&name),
         Err(_) => Ok(()),

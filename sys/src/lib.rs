@@ -8,11 +8,13 @@
 //! * [`journal_stream`]: a connection to journald that can serve as stdout or stderr;
 //! * [`clone`](mod@clone), [`namespace`], [`exec`]: making processes and becoming others;
 //! * [`mount_attributes`] is mount_setattr(2);
+//! * [`executable`]: a way to a program's file that nobody can write through;
 //! * [`seccomp`], [`signal`], [`descriptor`], [`network`]: one call or two each.
 
 pub mod clone;
 pub mod descriptor;
 pub mod exec;
+pub mod executable;
 pub mod journal_stream;
 pub mod mount_attributes;
 pub mod namespace;

@@ -1,6 +1,8 @@
 //! Isolation by `stage1-ns`, through `rkt` and through units, on every layout of control groups: what an app sees of the
 //! host, what it may do, and what the host sees of it. How hostile images fare is tested beside the stage1 itself.
 
+#![expect(clippy::unwrap_used, reason = "what a helper of a test cannot do fails the test")]
+
 use std::time::Duration;
 
 use tests::fixtures::Fixture;

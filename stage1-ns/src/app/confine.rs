@@ -10,6 +10,7 @@ use oci_spec::runtime::{Linux, Process, Spec};
 use pod::bundle::ImageRef;
 use rustix::fs::{CWD, Mode, OFlags};
 use stage1::channel::ChildEnd;
+use stage1::commentary::say;
 use stage1::credentials::Privileges;
 use stage1::devices::DeviceAccess;
 use stage1::failure::Failure;
@@ -51,12 +52,14 @@ fn run(plan: Plan<'_>, end: &ChildEnd) -> Result<std::convert::Infallible, Failu
         resource_limits::set_oom_score(open_proc()?, score)?;
     }
 
+    say(format_args!("mount the root of {} layers and what is in it", plan.image.layers.len()));
     plan.own.unshare_mount()?;
     let root = build_root(&plan, process)?;
     let identity = users::resolve(&root, plan.config)?;
     pivot::pivot(&root)?;
     pivot::set_propagation(plan.config.linux().as_ref())?;
 
+    say(format_args!("become user {} and group {}", identity.uid, identity.gid));
     resource_limits::apply(process.rlimits().as_deref().unwrap_or_default())?;
     program::enter_workdir(&root, process.cwd())?;
     let _ = rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));

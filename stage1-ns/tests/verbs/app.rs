@@ -321,3 +321,32 @@ fn back_off_waits_for_its_turn() {
     assert!(output.status.success(), "{output:?}");
     assert!(started.elapsed() > std::time::Duration::from_millis(900), "{:?}", started.elapsed());
 }
+
+#[test]
+fn a_terminal_is_the_apps_console() {
+    let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+    let master = rustix::pty::openpt(flags).unwrap();
+    rustix::pty::unlockpt(&master).unwrap();
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
+    let mut config = config("[ -t 0 ] && [ -c /dev/console ] && echo to the console > /dev/console; exit 3");
+    config["process"]["terminal"] = json!(true);
+    let mut pod = Pod::new(config, &[]);
+    pod.up();
+    let mut child = pod.start_on(|| slave.try_clone().unwrap().into());
+    let mut text = [0; 64];
+    let n = rustix::io::read(&master, &mut text).unwrap();
+    assert_eq!(&text[..n], b"to the console\r\n");
+    assert_eq!(pod.reap().code(), Some(3));
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn what_would_be_ignored_is_refused_before_anything_is_made() {
+    let mut config = config("true");
+    config["hooks"] = json!({"poststart": [{"path": "/bin/true"}]});
+    let mut pod = Pod::new(config, &[]);
+    pod.up();
+    let output = pod.call(&["app", "a"]);
+    assert_eq!(output.status.code(), Some(254));
+    assert_eq!(pod.attempt().error.as_deref(), Some("config.json: hooks is not supported"));
+}

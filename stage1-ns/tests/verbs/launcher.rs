@@ -145,6 +145,17 @@ impl Pod {
     pub(crate) fn start(&mut self) -> Child {
         let mut command = self.command(&["app", "a"]);
         let _ = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.await_main(command)
+    }
+
+    /// The same, with these descriptors.
+    pub(crate) fn start_on(&mut self, stdio: impl Fn() -> Stdio) -> Child {
+        let mut command = self.command(&["app", "a"]);
+        let _ = command.stdin(stdio()).stdout(stdio()).stderr(stdio());
+        self.await_main(command)
+    }
+
+    fn await_main(&mut self, mut command: Command) -> Child {
         let child = command.spawn().unwrap();
         while let Some(message) = self.listener.receive(SOON).unwrap() {
             assert_eq!(message.sender, child.id());
