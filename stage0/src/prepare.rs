@@ -51,16 +51,31 @@ pub(crate) fn prepare(
     let (manifest, found) = resolve(images, &request.content)?;
     manifest.validate()?;
     check_sources(&manifest)?;
-    let id = PodId::random();
-    let bundles = bundles(data, id, &manifest, &found, request)?;
-    let mut pod = data.create(id)?;
-    match fill(&mut pod, &manifest, &bundles, request) {
+    let mut pod = create(data)?;
+    let filled = bundles(&pod, &manifest, &found, request)
+        .and_then(|bundles| fill(&mut pod, &manifest, &bundles, request));
+    match filled {
         Ok(()) => Ok(pod),
         Err(e) => {
             discard(pod);
             Err(e)
         }
     }
+}
+
+/// A new pod. Between its making and its locking somebody may collect it: then another one is made.
+fn create(data: &DataDir) -> Result<LockedPod, PodError> {
+    let lost = |e: &PodError| {
+        use std::io::ErrorKind::{NotFound, ResourceBusy};
+        matches!(e, PodError::Io { source, .. } if matches!(source.kind(), NotFound | ResourceBusy))
+    };
+    for _ in 0..8 {
+        match data.create(PodId::random()) {
+            Err(e) if lost(&e) => {}
+            other => return other,
+        }
+    }
+    data.create(PodId::random())
 }
 
 /// Removes a pod that never got anywhere. What cannot be removed is left to `rkt gc`: the reason why we are here
@@ -101,13 +116,13 @@ fn complete(mut manifest: PodManifest, found: &[Found]) -> PodManifest {
 }
 
 fn bundles(
-    data: &DataDir,
-    id: PodId,
+    pod: &LockedPod,
     manifest: &PodManifest,
     found: &[Found],
     request: &Request,
 ) -> Result<Vec<Bundle>, PrepareError> {
-    let run_dir = data.path().join("pods").join(Phase::Run.dir_name()).join(id.to_string());
+    let data = pod.dir().data_dir().path();
+    let run_dir = data.join("pods").join(Phase::Run.dir_name()).join(pod.dir().id().to_string());
     let bundle = |(runtime, image): (&RuntimeApp, &Found)| {
         let own = image.app();
         let app = runtime.app.as_ref().unwrap_or(&own);

@@ -51,12 +51,12 @@ pub(crate) struct PodReport {
     /// `direct` or `units`. Not in rkt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) launcher: Option<&'static str>,
+    /// `host` or `none`. Not in rkt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) net: Option<Net>,
     /// Not in JSON: the times as they are.
     #[serde(skip)]
     pub(crate) times: (Option<SystemTime>, Option<SystemTime>),
-    /// Not in JSON: the launch.
-    #[serde(skip)]
-    pub(crate) launch: Option<Launch>,
 }
 
 /// A network of a pod, in rkt's words.
@@ -181,8 +181,8 @@ pub(crate) fn pod(dir: &PodDir) -> Result<PodReport, pod::PodError> {
         annotations: manifest.annotations.into_iter().map(|a| (a.name, a.value)).collect(),
         stage1: dir.stage1().ok().map(|stage1| stage1.name),
         launcher: launch.as_ref().map(launcher),
+        net: launch.map(|launch| launch.net),
         times: (created, started),
-        launch,
     })
 }
 
@@ -204,10 +204,7 @@ fn launcher(launch: &Launch) -> &'static str {
 impl PodReport {
     /// The networks as `list` shows them.
     pub(crate) fn networks_text(&self) -> String {
-        match &self.launch {
-            Some(Launch { net: Net::Host, .. }) if self.networks.is_empty() => "host".to_owned(),
-            _ => self.networks.iter().map(|n| n.net_name.as_str()).collect::<Vec<_>>().join(", "),
-        }
+        self.networks.iter().map(|n| n.net_name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     /// The process of the first app that runs.

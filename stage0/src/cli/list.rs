@@ -202,8 +202,8 @@ mod tests {
             annotations: Default::default(),
             stage1: None,
             launcher: None,
+            net: None,
             times: (Some(start), None),
-            launch: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! `rkt run`: prepares a pod and runs it, in the foreground.
 
+use std::io::IsTerminal as _;
+
 use anyhow::{Context as _, ensure};
 use image::PullPolicy;
 use pod::LockedPod;
@@ -27,13 +29,16 @@ pub(crate) const FLAGS: &[Flag] = &[
 pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let mut flags = invocation.flags.clone();
     let tables = [POD_FLAGS, LAUNCH_FLAGS, FOREGROUND_FLAGS, FLAGS];
-    let request = pod_flags::request(invocation, &mut flags, &tables)?;
+    let mut request = pod_flags::request(invocation, &mut flags, &tables)?;
     let settings = launch_flags::settings(&flags)?;
     let apps = match &request.content {
         Content::Apps(wishes) => wishes.apps.len(),
         Content::Manifest(manifest) => manifest.apps.len(),
     };
     let keyboard = keyboard(&flags, apps)?;
+    if let (Keyboard::App, Content::Apps(wishes)) = (keyboard, &mut request.content) {
+        wishes.inherited.extend(terminal());
+    }
     let policy = policy(&flags, PullPolicy::New)?;
     let data = invocation.data_dir()?;
     let images = Images::open(&data, &policy).context("cannot open the image store")?;
@@ -52,6 +57,12 @@ pub(crate) fn keyboard(flags: &Given, apps: usize) -> anyhow::Result<Keyboard> {
     }
     ensure!(apps == 1, "interactive option only supports one image");
     Ok(Keyboard::App)
+}
+
+/// What kind of terminal the app is about to have, if it is to have ours.
+fn terminal() -> Option<(String, String)> {
+    let term = std::env::var("TERM").ok().filter(|term| !term.is_empty())?;
+    std::io::stdin().is_terminal().then(|| ("TERM".to_owned(), term))
 }
 
 fn save_uuid(flags: &Given, pod: &LockedPod) -> anyhow::Result<()> {

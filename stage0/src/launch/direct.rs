@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use pod::launch::Launcher;
 use pod::stage1::{ENV_HOLDER_PID, ENV_LOCK_FD, Stage1, Verb};
-use pod::{AppName, LockedPod};
+use pod::{AppName, LockedPod, Phase};
 use sys::notify::{ENV_NOTIFY_SOCKET, Listener, Notifier};
 
 use super::signals::Signals;
@@ -39,7 +39,13 @@ pub(crate) fn run(
     // Before anything exists that a signal would leave behind.
     let signals = Signals::watch(keyboard).map_err(LaunchError::Signals)?;
     let upward = Notifier::from_env().map_err(LaunchError::Notify)?;
-    enter_run(&mut pod, Launcher::Direct, settings)?;
+    if let Err(e) = enter_run(&mut pod, Launcher::Direct, settings) {
+        // One that was prepared for this run only is of no use to anybody; one that was there before stays.
+        if pod.dir().phase() == Phase::Prepare {
+            crate::prepare::discard(pod);
+        }
+        return Err(e);
+    }
     let launcher = Direct::new(&pod, keyboard, log)?;
     let kept = launcher.up(&signals)?;
     let result = launcher.supervise(&signals, upward);
