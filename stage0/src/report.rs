@@ -100,11 +100,14 @@ pub(crate) struct AppReport {
     /// The image's name and version. Not in rkt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) image_name: Option<String>,
+    /// Its PID 1, seen from the host, while it runs. Not in rkt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pid: Option<u32>,
     /// How often it was started. Not in rkt.
-    pub(crate) attempts: u32,
+    pub(crate) attempt_count: u32,
     /// The attempts whose records are kept, oldest first. Not in rkt.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) history: Vec<AttemptReport>,
+    pub(crate) attempts: Vec<AttemptReport>,
 }
 
 /// One attempt to run an app. Not in rkt.
@@ -209,7 +212,7 @@ impl PodReport {
 
     /// The process of the first app that runs.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.apps.iter().find_map(|app| app.history.last().and_then(|attempt| attempt.pid))
+        self.apps.iter().find_map(|app| app.pid)
     }
 }
 
@@ -219,15 +222,15 @@ fn app(
     runtime: &RuntimeApp,
     pod_state: State,
 ) -> Result<AppReport, pod::PodError> {
-    let history = match dir.app(&runtime.name) {
-        Ok(app) => history(dir, &app, pod_state)?,
+    let attempts = match dir.app(&runtime.name) {
+        Ok(app) => attempts(dir, &app, pod_state)?,
         // It is being prepared, or deleted.
         Err(pod::PodError::File { source, .. }) if source.is_not_found() => Vec::new(),
         Err(e) => return Err(e),
     };
-    let newest = history.last().cloned().unwrap_or_default();
+    let newest = attempts.last().cloned().unwrap_or_default();
     let own = runtime.app.as_ref();
-    let state = match (history.is_empty(), newest.pid) {
+    let state = match (attempts.is_empty(), newest.pid) {
         (true, _) => AppState::Created,
         (false, Some(_)) => AppState::Running,
         (false, None) => AppState::Exited,
@@ -250,12 +253,13 @@ fn app(
         user_annotations: own.map(|a| a.user_annotations.clone()).unwrap_or_default(),
         user_labels: own.map(|a| a.user_labels.clone()).unwrap_or_default(),
         image_name,
-        attempts: newest.number,
-        history,
+        pid: newest.pid,
+        attempt_count: newest.number,
+        attempts,
     })
 }
 
-fn history(dir: &PodDir, app: &AppDir, pod_state: State) -> Result<Vec<AttemptReport>, pod::PodError> {
+fn attempts(dir: &PodDir, app: &AppDir, pod_state: State) -> Result<Vec<AttemptReport>, pod::PodError> {
     let attempts = app.attempts().map_err(|source| pod::PodError::File { id: dir.id(), source })?;
     Ok(attempts.iter().map(|attempt| attempt_report(attempt, pod_state)).collect())
 }

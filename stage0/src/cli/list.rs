@@ -182,8 +182,9 @@ mod tests {
             user_annotations: Default::default(),
             user_labels: Default::default(),
             image_name: Some("busybox:1".to_owned()),
-            attempts: 1,
-            history: Vec::new(),
+            pid: None,
+            attempt_count: 1,
+            attempts: Vec::new(),
         }
     }
 
