@@ -350,11 +350,11 @@ fn a_pod_of_units_needs_no_process_of_ours() {
     assert_eq!(t.rkt(&["stop", &uuid]).ok(), format!("\"{uuid}\""));
     let status = t.rkt(&["status", "--wait=10s", &uuid]);
     assert!(status.ok().ends_with("exited=true\napp-app=0"), "{status}");
-    let history = json(&t.rkt(&["status", "--format=json", &uuid]))["apps"][0]["history"].clone();
+    let attempts = json(&t.rkt(&["status", "--format=json", &uuid]))["apps"][0]["attempts"].clone();
     assert_eq!(
-        (&history[0]["reason"], &history[0]["exit_code"]),
+        (&attempts[0]["reason"], &attempts[0]["exit_code"]),
         (&"success".into(), &0.into()),
-        "{history:#}"
+        "{attempts:#}"
     );
     let _ = t.rkt(&["rm", &uuid]).ok();
 }
