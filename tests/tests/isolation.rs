@@ -152,6 +152,44 @@ fn sandbox_unit(t: &Test<'_>, kind: Kind, script: &str) -> (String, String) {
 }
 
 #[test]
+fn mounts_of_the_host_arrive_in_a_volume_that_asks_for_them_and_in_no_other() {
+    let t = Node::shared(Kind::Hybrid).test("propagation");
+    let (data, volume) = (t.data(), format!("{}/volume", t.scratch()));
+    let _ = t
+        .sh(&format!("mkdir -p {volume}/sub; mount --bind {volume} {volume}; mount --make-shared {volume}"))
+        .ok();
+    let script =
+        format!("echo up; trap 'ls /slave/sub /private/sub; exit 0' TERM; {}", "while :; do sleep 0.1; done");
+    let prepared = t.rkt(&[
+        "prepare",
+        &format!("--volume=slave,kind=host,source={volume}"),
+        &format!("--volume=private,kind=host,source={volume}"),
+        &image(Kind::Hybrid),
+        "--name=app",
+        "--mount=volume=slave,target=/slave",
+        "--mount=volume=private,target=/private",
+        "--exec=/bin/sh",
+        "--",
+        "-c",
+        &script,
+    ]);
+    let uuid = prepared.ok().lines().last().unwrap().to_owned();
+    // What the kubelet writes for mountPropagation: HostToContainer.
+    let config = format!("{data}/pods/prepared/{uuid}/apps/app/config.json");
+    let edit = format!(
+        r#"sed -i -E 's,("destination":"/slave"[^}}]*)"rprivate",\1"rslave",' {config}; grep -c rslave {config}"#
+    );
+    assert_eq!(t.sh(&edit).ok(), "1");
+    let mut child = t.rkt_command(&["run-prepared", &uuid]).spawn().unwrap();
+    child.wait_for("up", SOON).unwrap();
+    let _ = t.sh(&format!("mount -t tmpfs tmpfs {volume}/sub; touch {volume}/sub/arrived")).ok();
+    let _ = t.rkt(&["stop", &uuid]).ok();
+    let out = child.wait(SOON).unwrap();
+    let _ = t.sh(&format!("umount {volume}/sub; umount {volume}")).ok();
+    assert_eq!(out.stdout.trim(), "up\n/private/sub:\n\n/slave/sub:\narrived");
+}
+
+#[test]
 fn an_app_of_a_unit_logs_as_itself_for_as_long_as_it_lives() {
     let t = Node::shared(Kind::Hybrid).test("unit_logs");
     // journald looks at the process behind a stream again every second: the last lines come after that.

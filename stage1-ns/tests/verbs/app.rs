@@ -128,6 +128,35 @@ fn nodes_that_an_app_makes_are_no_devices() {
 }
 
 #[test]
+fn a_volume_is_no_way_to_devices_and_a_device_that_is_listed_is_one() {
+    let host = tempfile::tempdir().unwrap();
+    let script = "mknod /v/n c 1 3; (echo x > /v/n) 2>/dev/null && echo opened; echo x > /dev/mine && echo mine; \
+        ls -l /dev/mine | cut -c1-10; echo x > /one && echo bound";
+    let mut config = config(script);
+    let source = host.path().to_str().unwrap();
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/v", "type": "bind", "source": source, "options": ["rbind"]}));
+    mounts.push(json!({"destination": "/one", "type": "bind", "source": "/dev/null", "options": ["bind"]}));
+    config["linux"]["devices"] = json!([{"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600, "uid": 0, "gid": 0}]);
+    assert_eq!(Pod::new(config, &[]).run().stdout, "mine\ncrw-------\nbound\n");
+}
+
+#[test]
+fn raising_a_limit_takes_a_capability() {
+    let own = rustix::thread::capabilities(None).unwrap().effective;
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap();
+    let mut config = config("ulimit -Hn");
+    config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": hard + 1, "hard": hard + 1}]);
+    let ended = Pod::new(config, &[]).run();
+    if own.contains(rustix::thread::CapabilitySet::SYS_RESOURCE) {
+        assert_eq!(ended.stdout, format!("{}\n", hard + 1));
+    } else {
+        assert_eq!(ended.status.code(), Some(254), "{ended:?}");
+        assert!(ended.stderr.contains(&format!("the hard limit here is {hard}")), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_privileged_config_opens_devices() {
     let mut config = config("mknod /n c 1 3 && echo x > /n && echo opened");
     config["linux"]["resources"] = json!({"devices": [{"allow": true, "access": "rwm"}]});
