@@ -75,8 +75,8 @@ pub(crate) enum LaunchError {
     HostFile { path: &'static str, source: std::io::Error },
     #[error(transparent)]
     Listener(#[from] sys::notify::ListenerError),
-    #[error("tell the service manager that the pod is ready")]
-    Notify(#[source] sys::notify::NotifyError),
+    #[error(transparent)]
+    Notify(#[from] sys::notify::NotifyError),
     #[error("watch for signals")]
     Signals(#[source] std::io::Error),
     #[error("wait for the pod's processes")]

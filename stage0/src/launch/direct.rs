@@ -36,16 +36,16 @@ pub(crate) fn run(
     keyboard: Keyboard,
     log: Log,
 ) -> Result<u8, LaunchError> {
-    // Before anything exists that a signal would leave behind.
-    let signals = Signals::watch(keyboard).map_err(LaunchError::Signals)?;
-    let upward = Notifier::from_env().map_err(LaunchError::Notify)?;
-    if let Err(e) = enter_run(&mut pod, Launcher::Direct, settings) {
-        // One that was prepared for this run only is of no use to anybody; one that was there before stays.
-        if pod.dir().phase() == Phase::Prepare {
-            crate::prepare::discard(pod);
+    let (signals, upward) = match begin(&mut pod, settings, keyboard) {
+        Ok(begun) => begun,
+        Err(e) => {
+            // One that was prepared for this run only is of no use to anybody; one that was there before stays.
+            if pod.dir().phase() == Phase::Prepare {
+                crate::prepare::discard(pod);
+            }
+            return Err(e);
         }
-        return Err(e);
-    }
+    };
     let launcher = Direct::new(&pod, keyboard, log)?;
     let kept = launcher.up(&signals)?;
     let result = launcher.supervise(&signals, upward);
@@ -56,6 +56,18 @@ pub(crate) fn run(
         log.error(&anyhow::Error::new(e));
     }
     result
+}
+
+/// What can fail before anything runs: signals become data, the service manager is found, the pod enters `run`.
+fn begin(
+    pod: &mut LockedPod,
+    settings: &Settings,
+    keyboard: Keyboard,
+) -> Result<(Signals, Option<Notifier>), LaunchError> {
+    let signals = Signals::watch(keyboard).map_err(LaunchError::Signals)?;
+    let upward = Notifier::from_env()?;
+    enter_run(pod, Launcher::Direct, settings)?;
+    Ok((signals, upward))
 }
 
 /// A pod that is being launched.
