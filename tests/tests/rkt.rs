@@ -503,6 +503,11 @@ fn bad_input_gets_a_sentence_and_leaves_nothing() {
             "{output}"
         );
     }
+    let deaf =
+        t.rkt_command(&["run", &image, "--exec=/bin/true"]).env("NOTIFY_SOCKET", "/not/there").run().unwrap();
+    assert!(deaf.fails_with(254).contains("/not/there"), "{deaf}");
+    let unwritable = t.rkt(&["run", "--uuid-file-save=/not/there/uuid", &image, "--exec=/bin/true"]);
+    assert!(unwritable.fails_with(254).contains("/not/there/uuid"), "{unwritable}");
     assert_eq!(directories(&t), "");
     assert_eq!(t.rkt(&[]).code(), Some(2));
     let missing = t.rkt(&["status", "--uuid-file=/not/there"]);
