@@ -104,7 +104,9 @@ async fn follow(
                 for rejection in &listing.rejected {
                     tracing::error!("manifest refused: {rejection}");
                 }
-                dispatch.sync(&listing.pods, there(node).await?.into_keys());
+                // Instances that nobody wants wait until they can be found.
+                let there = there(node).await.inspect_err(|e| tracing::error!("{e:#}")).unwrap_or_default();
+                dispatch.sync(&listing.pods, there.into_keys());
             }
             Err(e) => {
                 // Nothing is known: nothing is changed.

@@ -43,10 +43,11 @@ impl<R: Runtime> Dispatch<R> {
         self.workers.retain(|_, entry| !entry.task.is_finished());
         for (name, entry) in &self.workers {
             let now = wanted.get(name);
+            let version = |d: &Arc<Desired>| (d.uid.clone(), d.hash.clone());
             let _ = entry.wanted.send_if_modified(|before| {
-                let changed = before.as_ref().map(|d| &d.hash) != now.map(|d| &d.hash)
-                    || before.as_ref().map(|d| &d.uid) != now.map(|d| &d.uid);
+                let changed = before.as_ref().map(version) != now.map(version);
                 if changed {
+                    now.into_iter().for_each(|desired| note(desired));
                     *before = now.cloned();
                 }
                 changed
@@ -54,7 +55,7 @@ impl<R: Runtime> Dispatch<R> {
         }
         for (name, desired) in wanted {
             if !self.workers.contains_key(name) {
-                self.note(desired);
+                note(desired);
                 self.spawn(name.clone(), Some(Arc::clone(desired)));
             }
         }
@@ -73,10 +74,11 @@ impl<R: Runtime> Dispatch<R> {
         let task = tokio::spawn(worker.run());
         let _ = self.workers.insert(name, Entry { wanted, task });
     }
+}
 
-    fn note(&self, desired: &Desired) {
-        for what in crate::translate::unsupported::ignored(desired.spec()) {
-            tracing::warn!(pod = %desired.name, "left out: {what}");
-        }
+/// Says what a pod asks for in vain.
+fn note(desired: &Desired) {
+    for what in crate::translate::unsupported::ignored(desired.spec()) {
+        tracing::warn!(pod = %desired.name, "left out: {what}");
     }
 }

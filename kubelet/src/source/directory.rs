@@ -116,9 +116,7 @@ impl Directory {
             file.look(&path, &self.node, now);
             file.rejected.retain(|r| r.document != Place::Rival);
             for pod in &file.pods {
-                let first = listing.pods.entry(pod.name.clone()).or_insert_with(|| Arc::clone(pod));
-                if first.file != pod.file || first.hash != pod.hash {
-                    let reason = format!("there is another manifest of {}, in {}", pod.name, first.file);
+                if let Some(reason) = rival(&listing.pods, pod) {
                     let name = pod.pod.metadata.name.clone();
                     file.rejected.push(Rejection {
                         file: path.clone(),
@@ -126,6 +124,8 @@ impl Directory {
                         name,
                         reason,
                     });
+                } else {
+                    let _ = listing.pods.insert(pod.name.clone(), Arc::clone(pod));
                 }
             }
             listing.rejected.extend(file.rejected.iter().filter(|r| !before.contains(r)).cloned());
@@ -163,6 +163,15 @@ impl File {
         }
         *self = Self { text: Some(text), pods, rejected };
     }
+}
+
+/// Why a pod cannot be beside those that are there.
+fn rival(pods: &BTreeMap<FullName, Arc<Desired>>, pod: &Desired) -> Option<String> {
+    if let Some(first) = pods.get(&pod.name) {
+        return Some(format!("there is another manifest of {}, in {}", pod.name, first.file));
+    }
+    let first = pods.values().find(|p| p.uid == pod.uid)?;
+    Some(format!("its UID {} is that of {}, in {}", pod.uid, first.name, first.file))
 }
 
 fn parse(text: &[u8], path: &Path, node: &str, now: jiff::Timestamp) -> (Vec<Arc<Desired>>, Vec<Rejection>) {
@@ -308,6 +317,12 @@ mod tests {
         let (pods, rejected) = f.look();
         assert_eq!(pods, ["a-n1=1", "b-n1=1"]);
         assert_eq!(rejected.len(), 2, "{rejected:?}");
+        assert_eq!(f.look().1, Vec::<String>::new(), "said once");
+        let with_uid = |name: &str| yaml(name, "1").replace("{name: ", "{uid: same, name: ");
+        f.write("3", &(with_uid("c") + &with_uid("d")));
+        let (pods, rejected) = f.look();
+        assert_eq!(pods, ["a-n1=1", "b-n1=1", "c-n1=1"]);
+        assert!(rejected[0].contains("its UID same is that of default/c-n1"), "{rejected:?}");
     }
 
     #[test]

@@ -47,18 +47,14 @@ fn of_nothing(seen: &Seen<'_>, container: &Container, initialized: bool) -> Cont
 
 fn of_member(seen: &Seen<'_>, id: PodId, member: &Member<'_>, initialized: bool) -> ContainerStatus {
     let app = member.app;
-    // An attempt that has begun and not come to anything is the wait before it.
-    let done: Vec<&Attempt> = app.attempts.iter().filter(|a| has_come_to_something(a)).collect();
-    let newest = done.last().copied();
-    let running = newest.filter(|a| app.unit.is_live() && a.error.is_none() && a.ended.is_none());
-    let is_between = app.unit == UnitState::Activating;
-    let (state, last) = match (running, newest) {
-        (Some(now), _) => (state_running(now), previous(&done)),
-        (None, Some(over)) if is_between => (waiting(crash_loop(seen, member)), Some(over)),
-        (None, Some(over)) => (state_terminated(id, app, over), previous(&done)),
-        (None, None) => {
-            (waiting(why_not(seen, member.container, member.role == Role::Main && !initialized)), None)
-        }
+    let seen_so_far = visible(app);
+    let newest = seen_so_far.last().copied();
+    let before = seen_so_far.iter().rev().nth(1).copied();
+    let (state, last) = match newest {
+        Some(now) if is_running(app, now) => (state_running(now), before),
+        Some(over) if app.unit == UnitState::Activating => (waiting(crash_loop(seen, member)), Some(over)),
+        Some(over) => (state_terminated(id, app, over), before),
+        None => (waiting(why_not(seen, member.container, member.role == Role::Main && !initialized)), None),
     };
     let is_running = state.running.is_some();
     let is_done = member.role == Role::Init && newest.is_some_and(succeeded);
@@ -82,12 +78,16 @@ fn container_id(id: PodId, app: &AppStatus) -> String {
     format!("rkt://{id}:{}", app.app)
 }
 
-fn has_come_to_something(attempt: &Attempt) -> bool {
-    attempt.started.is_some() || attempt.error.is_some() || attempt.ended.is_some()
+/// The attempts that have come to something. One that has begun and whose app has not been executed yet is the wait
+/// before it: the unit is active only after that.
+fn visible(app: &AppStatus) -> Vec<&Attempt> {
+    let is_over = |a: &Attempt| a.error.is_some() || a.ended.is_some();
+    let is_visible = |a: &&Attempt| is_over(a) || (a.started.is_some() && app.unit != UnitState::Activating);
+    app.attempts.iter().filter(is_visible).collect()
 }
 
-fn previous<'a>(done: &[&'a Attempt]) -> Option<&'a Attempt> {
-    done.iter().rev().nth(1).copied()
+fn is_running(app: &AppStatus, newest: &Attempt) -> bool {
+    app.unit.is_live() && newest.error.is_none() && newest.ended.is_none()
 }
 
 fn why_not(seen: &Seen<'_>, container: &Container, waits_for_init: bool) -> (String, Option<String>) {

@@ -61,7 +61,7 @@ fn one_container() {
         ("Always", Inactive, vec![], "Pending", "ContainerCreating x0"),
         ("Always", Activating, vec![], "Pending", "ContainerCreating x0"),
         ("Always", Activating, vec![unstarted(1, None)], "Pending", "ContainerCreating x0"),
-        ("Always", Activating, vec![attempt(1, None)], "Running", "running x0 ready"),
+        ("Always", Activating, vec![attempt(1, None)], "Pending", "ContainerCreating x0"),
         ("Always", Active, vec![attempt(1, None)], "Running", "running x0 ready"),
         (
             "Always",
