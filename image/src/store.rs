@@ -69,6 +69,8 @@ pub struct Image {
     pub platform: Platform,
     /// Bytes of manifest, configuration and trees.
     pub size: u64,
+    /// It has links to standard output or error: what it runs may open those by name, which a socket does not allow.
+    pub opens_outputs: bool,
     /// Keeps garbage collection away.
     pub pin: Pin,
 }

@@ -54,6 +54,8 @@ pub struct Unpacked {
     pub entries: u64,
     /// The layer hides everything below it.
     pub opaque_root: bool,
+    /// It has a link to its own standard output or error: what it runs may open those by name, as nginx's image does.
+    pub opens_outputs: bool,
 }
 
 /// A layer cannot be unpacked.
@@ -258,7 +260,10 @@ impl Unpacker<'_> {
                 Ok(())
             }
             Kind::File => self.file(&dir, name, &path, &metadata, entries),
-            Kind::Symlink => self.symlink(&dir, name, &path, &entry.link, &metadata),
+            Kind::Symlink => {
+                self.totals.opens_outputs |= path::is_output(&entry.link);
+                self.symlink(&dir, name, &path, &entry.link, &metadata)
+            }
             Kind::Hardlink => self.hardlink(&dir, name, &path, &entry.link),
             Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
                 self.node(&dir, name, &path, entry, &metadata)

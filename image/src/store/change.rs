@@ -65,11 +65,14 @@ impl Store {
             trees.push(*diff_id);
         }
         // Twice in an image is once on disk.
+        let mut opens_outputs = false;
         for tree in trees.iter().collect::<BTreeSet<_>>() {
-            size += self.layer_file(*tree)?.bytes;
+            let layer = self.layer_file(*tree)?;
+            size += layer.bytes;
+            opens_outputs |= layer.opens_outputs;
         }
         let (platform, imported) = (platform.clone(), Timestamp::now());
-        let file = ImageFile { id, config: config_digest, trees, platform, imported, size };
+        let file = ImageFile { id, config: config_digest, trees, platform, imported, size, opens_outputs };
         self.write_json(&self.image_file(id), &file)?;
         self.name(name, id)?;
         Ok((id, pin))

@@ -69,8 +69,8 @@ impl Store {
         if let Some(path) = layers.iter().find(|path| !path.exists()) {
             return Err(missing(path.clone()));
         }
-        let ImageFile { trees, platform, size, .. } = file;
-        Ok(Image { id, name: None, manifest, config, layers, trees, platform, size, pin })
+        let ImageFile { trees, platform, size, opens_outputs, .. } = file;
+        Ok(Image { id, name: None, manifest, config, layers, trees, platform, size, opens_outputs, pin })
     }
 
     /// The bytes of an image's manifest, exactly as they came.

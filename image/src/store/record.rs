@@ -21,6 +21,9 @@ pub(super) struct ImageFile {
     pub(super) imported: Timestamp,
     /// Bytes of manifest, configuration and all trees.
     pub(super) size: u64,
+    /// A tree has links to standard output or error.
+    #[serde(default)]
+    pub(super) opens_outputs: bool,
 }
 
 /// `ref/<name>`: what a name stands for.
@@ -41,6 +44,9 @@ pub(super) struct LayerFile {
     /// The layer hides everything below it.
     #[serde(default)]
     pub(super) opaque: bool,
+    /// It has links to standard output or error.
+    #[serde(default)]
+    pub(super) opens_outputs: bool,
 }
 
 /// An image in a list.

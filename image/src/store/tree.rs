@@ -62,8 +62,12 @@ impl LayerWork {
         let work = self.work.clone();
         let failed = |act| StoreError::io(act, &work);
         remove_path(&self.work.join("aside")).map_err(failed("clean up"))?;
-        let record =
-            LayerFile { bytes: unpacked.bytes, inodes: unpacked.entries, opaque: unpacked.opaque_root };
+        let record = LayerFile {
+            bytes: unpacked.bytes,
+            inodes: unpacked.entries,
+            opaque: unpacked.opaque_root,
+            opens_outputs: unpacked.opens_outputs,
+        };
         let text = serde_json::to_vec(&record).map_err(|error| failed("describe")(error.into()))?;
         std::fs::write(self.work.join("layer.json"), text).map_err(failed("describe"))?;
         let dir = File::open(&self.work).map_err(failed("open"))?;

@@ -81,6 +81,19 @@ impl TreePath {
     }
 }
 
+/// Whether a link leads to the standard output or error of whoever follows it.
+pub(super) fn is_output(link: &[u8]) -> bool {
+    matches!(
+        link,
+        b"/dev/stdout"
+            | b"/dev/stderr"
+            | b"/dev/fd/1"
+            | b"/dev/fd/2"
+            | b"/proc/self/fd/1"
+            | b"/proc/self/fd/2"
+    )
+}
+
 impl Target {
     pub(super) fn parse(name: &[u8]) -> Result<Self, Refusal> {
         let path = TreePath::parse(name)?;

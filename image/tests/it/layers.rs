@@ -135,6 +135,19 @@ fn a_layer_that_hides_everything_below_is_the_lowest() {
     assert!(image.layers[0].join("middle").exists() && image.layers[1].join("high").exists());
 }
 
+/// nginx's image, for one, has its logs as links to /dev/stdout, which cannot be opened when it is a socket.
+#[test]
+fn images_that_open_their_output_by_name_are_known() {
+    let link = |target| Entry { flag: b'2', name: b"var/log/access.log", link: target, ..Entry::default() };
+    for (target, expected) in [(&b"/dev/stdout"[..], true), (b"/proc/self/fd/2", true), (b"/dev/null", false)]
+    {
+        let mut bench = Bench::new();
+        let upper = Layer::gzip(&Tar::default().add(link(target)).end());
+        let name = bench.image("x", &[Layer::gzip(&Tar::default().file("a", b"").end()), upper]);
+        assert_eq!(bench.fetch(&name).unwrap().opens_outputs, expected, "{target:?}");
+    }
+}
+
 #[test]
 fn later_entries_win() {
     let tar = Tar::default()
