@@ -36,7 +36,7 @@ impl AppCapabilities {
     pub fn of(config: Option<&LinuxCapabilities>) -> Result<Self, CapabilityError> {
         let error = |e: rustix::io::Errno| CapabilityError { act: "read our own", source: e.into() };
         let own = rustix::thread::capabilities(None).map_err(error)?.permitted;
-        let Some(config) = config else { return Ok(Self::cut(&LinuxCapabilities::default_none(), own)) };
+        let Some(config) = config else { return Ok(Self::cut(&none(), own)) };
         Ok(Self::cut(config, own))
     }
 
@@ -89,21 +89,16 @@ impl AppCapabilities {
     }
 }
 
-trait DefaultNone {
-    fn default_none() -> Self;
-}
-
-impl DefaultNone for LinuxCapabilities {
-    fn default_none() -> Self {
-        let mut none = Self::default();
-        let _ = none
-            .set_bounding(None)
-            .set_effective(None)
-            .set_inheritable(None)
-            .set_permitted(None)
-            .set_ambient(None);
-        none
-    }
+/// No capabilities. (The type's own default is a set of some.)
+fn none() -> LinuxCapabilities {
+    let mut none = LinuxCapabilities::default();
+    let _ = none
+        .set_bounding(None)
+        .set_effective(None)
+        .set_inheritable(None)
+        .set_permitted(None)
+        .set_ambient(None);
+    none
 }
 
 fn bit(capability: Capability) -> CapabilitySet {
@@ -157,7 +152,7 @@ mod tests {
     use super::*;
 
     fn config(list: &[Capability]) -> LinuxCapabilities {
-        let mut config = LinuxCapabilities::default_none();
+        let mut config = none();
         let set = || Some(list.iter().copied().collect());
         let _ = config.set_bounding(set()).set_effective(set()).set_permitted(set()).set_ambient(set());
         config
@@ -172,6 +167,6 @@ mod tests {
             (CapabilitySet::CHOWN, CapabilitySet::CHOWN, CapabilitySet::CHOWN)
         );
         assert!(cut.ambient.is_empty(), "ambient without inheritable");
-        assert!(AppCapabilities::cut(&LinuxCapabilities::default_none(), own).permitted.is_empty());
+        assert!(AppCapabilities::cut(&none(), own).permitted.is_empty());
     }
 }

@@ -25,6 +25,9 @@ pub enum SeccompError {
     /// The profile uses something that is not supported.
     #[error("the seccomp profile uses {0}, which is not supported")]
     Unsupported(&'static str),
+    /// The program could not be taken out of libseccomp.
+    #[error("take the compiled seccomp profile")]
+    Export(#[source] std::io::Error),
     /// libseccomp produced something that is no program.
     #[error("compile the seccomp profile")]
     Program(#[from] sys::seccomp::InvalidProgram),

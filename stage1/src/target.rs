@@ -171,4 +171,30 @@ mod tests {
         std::fs::write(tmp.path().join("f"), "").unwrap();
         assert_eq!(open_or_make(&root, "/f/x", Kind::Directory).unwrap_err(), Errno::NOTDIR);
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+        /// Whatever links an image has and whatever path is asked for: what is made is made inside.
+        #[test]
+        fn nothing_is_made_outside(
+            links in proptest::collection::vec(("[abc]", "(/|\\.\\./|\\./|[abc]/){0,6}[abcd]?"), 0..5),
+            path in "(/|\\.\\./|[abcd]/){1,8}[abcd]",
+            is_file: bool,
+        ) {
+            let outer = tempfile::tempdir().unwrap();
+            let inner = outer.path().join("x/y/root");
+            std::fs::create_dir_all(&inner).unwrap();
+            for (name, to) in links.iter().filter(|(_, to)| !to.is_empty()) {
+                // A name can come twice.
+                let _ = symlink(to, inner.join(name));
+            }
+            let root = rustix::fs::open(&inner, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+            let _ = open_or_make(&root, &path, if is_file { Kind::File } else { Kind::Directory });
+            let names = |dir: &Path| std::fs::read_dir(dir).unwrap().count();
+            proptest::prop_assert_eq!(names(outer.path()), 1);
+            proptest::prop_assert_eq!(names(&outer.path().join("x")), 1);
+            proptest::prop_assert_eq!(names(&outer.path().join("x/y")), 1);
+        }
+    }
 }

@@ -5,17 +5,19 @@
 //! hostile: its `/etc/passwd` and `/etc/group` are opened inside the root, must be regular files, and are read only up to
 //! a limit. Numbers beyond 2³¹-1 are refused (containerd's CVE-2024-40635: they wrapped around to root).
 
+mod database;
+
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::os::fd::AsFd;
 
 use oci_spec::runtime::{Spec, User};
 use pod::stage1::status;
-use rustix::fs::{FileType, OFlags};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 
 use crate::failure::StepError;
 use crate::target;
+
+use database::{Account, GROUP, MAX_FILE, PASSWD, accounts, groups, read};
 
 /// Annotation: the user as appc writes it: a name, a number, or an absolute path whose owner it is.
 pub const USER_ANNOTATION: &str = "rkt/user";
@@ -24,8 +26,6 @@ pub const GROUP_ANNOTATION: &str = "rkt/group";
 
 /// The largest user or group number.
 const MAX_ID: u32 = 0x7fff_ffff;
-/// The most that is read of a database.
-const MAX_FILE: u64 = 1 << 20;
 
 /// The user or group cannot be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -67,18 +67,6 @@ pub struct Identity {
     pub groups: Vec<u32>,
     /// The home directory, when the database knows it.
     pub home: Option<String>,
-}
-
-const PASSWD: &str = "/etc/passwd";
-const GROUP: &str = "/etc/group";
-
-/// A line of passwd(5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Account {
-    name: String,
-    uid: u32,
-    gid: u32,
-    home: String,
 }
 
 /// Resolves the identity of `config.json` in the root.
@@ -165,53 +153,12 @@ fn owner(root: impl AsFd, path: &str) -> Result<(u32, u32), UserError> {
         .map_err(|e| UserError::Owner(path.to_owned(), e.into()))
 }
 
-/// The text of a database; empty when the image has none.
-fn read(root: impl AsFd, file: &'static str) -> Result<String, UserError> {
-    // A fifo would block the open, a terminal would become ours.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = match target::open(root, file, flags) {
-        Ok(fd) => fd,
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
-        Err(e) => return Err(UserError::Read(file, e.into())),
-    };
-    let stat = rustix::fs::fstat(&fd).map_err(|e| UserError::Read(file, e.into()))?;
-    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    if !is_file || u64::try_from(stat.st_size).is_ok_and(|size| size > MAX_FILE) {
-        return Err(UserError::NotAFile(file));
-    }
-    let mut bytes = Vec::new();
-    let _ = std::fs::File::from(fd)
-        .take(MAX_FILE)
-        .read_to_end(&mut bytes)
-        .map_err(|e| UserError::Read(file, e))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// passwd(5): name, password, uid, gid, comment, home, shell. Broken lines are no accounts.
-fn accounts(text: &str) -> Vec<Account> {
-    let account = |line: &str| {
-        let mut fields = line.split(':');
-        let (name, _) = (fields.next()?, fields.next()?);
-        let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        let home = fields.nth(1).unwrap_or_default();
-        (!name.is_empty()).then(|| Account { name: name.to_owned(), uid, gid, home: home.to_owned() })
-    };
-    text.lines().filter_map(account).collect()
-}
-
-/// group(5): name, password, gid, members.
-fn groups(text: &str) -> impl Iterator<Item = (&str, u32, &str)> {
-    text.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let (name, _) = (fields.next()?, fields.next()?);
-        Some((name, fields.next()?.parse().ok()?, fields.next().unwrap_or_default()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
     use std::os::fd::OwnedFd;
+
+    use rustix::fs::FileType;
 
     use super::*;
 
@@ -285,5 +232,23 @@ mod tests {
         std::fs::remove_file(&passwd).unwrap();
         std::fs::File::create(&passwd).unwrap().set_len(MAX_FILE + 1).unwrap();
         assert!(matches!(resolve(&fd, &config("redis", "")), Err(UserError::NotAFile(_))));
+    }
+
+    proptest::proptest! {
+        /// Whatever the image's databases hold, nobody becomes a number beyond the limit, and nothing panics.
+        #[test]
+        fn a_hostile_database_gives_no_strange_numbers(
+            passwd in "([a-z]{0,3}:x?:[0-9-]{0,11}:[0-9]{0,11}:?[/a-z]{0,4}:?\n?){0,6}",
+            group in "([a-z]{0,3}:x?:[0-9-]{0,11}:[a-z,]{0,6}\n?){0,6}",
+            user in "[a-z0-9]{1,3}",
+        ) {
+            let (tmp, fd) = root();
+            std::fs::write(tmp.path().join("etc/passwd"), passwd).unwrap();
+            std::fs::write(tmp.path().join("etc/group"), group).unwrap();
+            if let Ok(identity) = resolve(&fd, &config(&user, "")) {
+                let ids = [identity.uid, identity.gid].into_iter().chain(identity.groups);
+                proptest::prop_assert!(ids.into_iter().all(|id| id <= MAX_ID));
+            }
+        }
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Vec<u8>, SeccompError> {
     for rule in profile.syscalls().iter().flatten() {
         largest = add(&mut context, rule, default)?.max(largest);
     }
-    let program = context.export_bpf_mem_or_file()?;
+    let program = export(&context)?;
     Ok(unknown::with_enosys(program, default, largest))
 }
 
@@ -111,24 +111,16 @@ fn at(what: &str) -> impl FnOnce(libseccomp::error::SeccompError) -> SeccompErro
     move |source| SeccompError::Compile { what, source }
 }
 
-trait ExportBpf {
-    fn export_bpf_mem_or_file(&self) -> Result<Vec<u8>, SeccompError>;
-}
-
-impl ExportBpf for ScmpFilterContext {
-    /// libseccomp before 2.6 can only export to a descriptor: a file in memory.
-    fn export_bpf_mem_or_file(&self) -> Result<Vec<u8>, SeccompError> {
-        use std::io::{Read, Seek};
-        let load = |e: std::io::Error| SeccompError::Load(e);
-        let fd = rustix::fs::memfd_create("seccomp", rustix::fs::MemfdFlags::CLOEXEC)
-            .map_err(|e| load(e.into()))?;
-        self.export_bpf(&fd).map_err(at("the program"))?;
-        let mut file = std::fs::File::from(fd);
-        let mut bytes = Vec::new();
-        file.rewind().map_err(load)?;
-        let _ = file.read_to_end(&mut bytes).map_err(load)?;
-        Ok(bytes)
-    }
+/// libseccomp before 2.6 can only export to a descriptor: a file in memory.
+fn export(context: &ScmpFilterContext) -> Result<Vec<u8>, SeccompError> {
+    use std::io::{Read, Seek};
+    let fd = rustix::fs::memfd_create("seccomp", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|e| SeccompError::Export(e.into()))?;
+    context.export_bpf(&fd).map_err(at("the program"))?;
+    let mut file = std::fs::File::from(fd);
+    let mut bytes = Vec::new();
+    let _ = file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(SeccompError::Export)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
