@@ -30,7 +30,7 @@ mod version;
 
 use std::ffi::OsString;
 
-use command::{Access, Command, Invocation, Request};
+use command::{Access, Command, Invocation, Parsed, Request};
 use global::GLOBAL_FLAGS;
 
 use crate::exit::{self, Log};
@@ -51,13 +51,13 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> u8 {
     };
     match command::parse(args, table::COMMANDS) {
         Err(e) => fail(log, e),
-        Ok((command, Err(e))) => match command {
+        Ok(Parsed { command, request: Err(e) }) => match command {
             // As rkt: whoever may not use a command is told so first.
             Some(command) if is_barred(command) => refuse(command),
             Some(command) => fail(Log { prefix: command.leaf(), ..log }, e),
             None => fail(log, e),
         },
-        Ok((_, Ok(request))) => answer(request, log),
+        Ok(Parsed { request: Ok(request), .. }) => answer(request, log),
     }
 }
 

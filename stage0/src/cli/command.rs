@@ -95,41 +95,48 @@ impl Command {
     }
 }
 
+/// A command line's command, once that is known, and what is asked of it.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    /// The command that the words name. `None`: they name none, or ask for help.
+    pub(crate) command: Option<&'static Command>,
+    /// What is asked for, or what is wrong with the command's flags.
+    pub(crate) request: Result<Request, FlagError>,
+}
+
 /// Takes a command line apart.
-pub(crate) fn parse(
-    mut args: Vec<String>,
-    commands: &'static [Command],
-) -> Result<(Option<&'static Command>, Result<Request, FlagError>), RequestError> {
-    let wants_help = |args: &[String]| args.iter().take_while(|a| *a != "--").any(|a| is_help(a));
-    let Some(at) = find_word(&args, 0, commands) else {
-        let request = if wants_help(&args) { Request::Overview(None) } else { Request::Nothing };
-        return match args.iter().find(|a| !is_help(a)) {
-            // The flags may be wrong; they are the global ones, there being no command.
-            Some(_) => Ok((None, check_globals(args).map(|()| request))),
-            None => Ok((None, Ok(request))),
-        };
-    };
-    let word = args.remove(at);
+pub(crate) fn parse(mut args: Vec<String>, commands: &'static [Command]) -> Result<Parsed, RequestError> {
+    let other = |request| Parsed { command: None, request };
+    let Some(word) = take_word(&mut args, commands) else { return Ok(other(without_command(args))) };
     if word == "help" {
-        return help(&args, commands).map(|request| (None, Ok(request)));
+        return help(&args, commands).map(|request| other(Ok(request)));
     }
-    let group = complete(&word, commands.iter().filter(|c| c.grammar != Grammar::Hidden).map(Command::group))
-        .or_else(|| commands.iter().map(Command::group).find(|g| *g == word))
-        .ok_or_else(|| RequestError::Unknown(word.clone()))?;
-    let members = || commands.iter().filter(move |c| c.group() == group);
-    let command = match members().find(|c| c.name == group) {
-        Some(command) => command,
-        None => {
-            let Some(at) = find_word(&args, 0, commands) else {
-                return Ok((None, Ok(Request::Overview(Some(group)))));
-            };
-            let word = args.remove(at);
-            let leaf = complete(&word, members().map(Command::leaf));
-            leaf.and_then(|leaf| members().find(|c| c.leaf() == leaf))
-                .ok_or_else(|| RequestError::Unknown(format!("{group} {word}")))?
-        }
+    let visible = commands.iter().filter(|c| c.grammar != Grammar::Hidden).map(Command::group);
+    let hidden = || commands.iter().map(Command::group).find(|group| *group == word);
+    let group =
+        complete(&word, visible).or_else(hidden).ok_or_else(|| RequestError::Unknown(word.clone()))?;
+    let mut members = commands.iter().filter(|c| c.group() == group);
+    if let Some(command) = members.clone().find(|c| c.name == group) {
+        return Ok(Parsed { command: Some(command), request: invocation(command, args) });
+    }
+    let Some(word) = take_word(&mut args, commands) else {
+        return Ok(other(Ok(Request::Overview(Some(group)))));
     };
-    Ok((Some(command), invocation(command, args)))
+    let leaf = complete(&word, members.clone().map(Command::leaf));
+    let command = leaf.and_then(|leaf| members.find(|c| c.leaf() == leaf));
+    let command = command.ok_or_else(|| RequestError::Unknown(format!("{group} {word}")))?;
+    Ok(Parsed { command: Some(command), request: invocation(command, args) })
+}
+
+/// Only flags: the global ones, there being no command.
+fn without_command(args: Vec<String>) -> Result<Request, FlagError> {
+    let mut words: Words = args.into_iter();
+    while let Some(step) = flag::next(&mut words, &[GLOBAL_FLAGS])? {
+        if step == Step::Help {
+            return Ok(Request::Overview(None));
+        }
+    }
+    Ok(Request::Nothing)
 }
 
 fn help(args: &[String], commands: &'static [Command]) -> Result<Request, RequestError> {
@@ -172,17 +179,15 @@ fn invocation(command: &'static Command, args: Vec<String>) -> Result<Request, F
     Ok(Request::Run(Invocation { command, flags, words }))
 }
 
-fn check_globals(args: Vec<String>) -> Result<(), FlagError> {
-    let mut words: Words = args.into_iter();
-    while flag::next(&mut words, &[GLOBAL_FLAGS])?.is_some() {}
-    Ok(())
+/// Takes out the first word that is neither a flag nor a flag's value.
+fn take_word(args: &mut Vec<String>, commands: &'static [Command]) -> Option<String> {
+    find_word(args, commands).map(|at| args.remove(at))
 }
 
-/// Where the first word is that is neither a flag nor a flag's value. Which flags take a value is asked of all commands:
-/// which command it is, is not known yet.
-fn find_word(args: &[String], from: usize, commands: &'static [Command]) -> Option<usize> {
+/// Where that word is. Which flags take a value is asked of all commands: which command it is, is not known yet.
+fn find_word(args: &[String], commands: &'static [Command]) -> Option<usize> {
     let all = || commands.iter().flat_map(|c| c.flags.iter().copied()).chain([GLOBAL_FLAGS]).flatten();
-    let mut words = args.iter().enumerate().skip(from);
+    let mut words = args.iter().enumerate();
     while let Some((at, word)) = words.next() {
         match word.strip_prefix("--") {
             Some("") => return None,
@@ -209,10 +214,6 @@ fn complete(word: &str, names: impl Iterator<Item = &'static str> + Clone) -> Op
     }
 }
 
-fn is_help(word: &str) -> bool {
-    matches!(word, "-h" | "--help")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,7 +221,7 @@ mod tests {
 
     fn parsed(words: &[&str]) -> Result<(String, Invocation), String> {
         let args = words.iter().map(|w| (*w).to_owned()).collect();
-        let (command, request) = parse(args, COMMANDS).map_err(|e| e.to_string())?;
+        let Parsed { command, request } = parse(args, COMMANDS).map_err(|e| e.to_string())?;
         match request.map_err(|e| e.to_string())? {
             Request::Run(invocation) => Ok((command.unwrap().name.to_owned(), invocation)),
             other => Err(format!("{other:?}").split('(').next().unwrap().to_owned()),
