@@ -68,6 +68,7 @@ pub(crate) fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn row(cells: &[&str]) -> Vec<String> {
         cells.iter().map(|c| (*c).to_owned()).collect()
@@ -96,6 +97,15 @@ mod tests {
         ];
         for (n, text) in table {
             assert_eq!(bytes(n), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn scripts_get_back_the_cells(cells in prop::collection::vec(prop::collection::vec("[a-zé]{1,20}", 3), 1..8)) {
+            let text = aligned(&cells);
+            let split = |line: &str| line.split('\t').filter(|c| !c.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+            prop_assert_eq!(text.lines().map(split).collect::<Vec<_>>(), cells);
         }
     }
 }

@@ -107,6 +107,7 @@ pub(crate) fn show(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn layouts() {
@@ -151,5 +152,18 @@ mod tests {
             (show(Duration::from_secs(1800)), show(Duration::from_secs(86_400))),
             ("30m0s".into(), "24h0m0s".into())
         );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_can_be_read(seconds in 0_u64..1 << 40) {
+            let time = Duration::from_secs(seconds);
+            prop_assert_eq!(duration(&show(time)), Ok(time));
+        }
+
+        #[test]
+        fn any_text_is_a_duration_or_an_error(text in "[0-9.hmsuµn]{0,24}") {
+            let _ = duration(&text);
+        }
     }
 }

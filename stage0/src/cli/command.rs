@@ -291,4 +291,13 @@ mod tests {
             assert_eq!(names.len(), count, "{}", command.name);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_words_are_a_request_or_an_error(
+            words in proptest::collection::vec("(--)?[a-z=-]{0,6}|run|image|list|--net|--dir|--|---", 0..6),
+        ) {
+            let _ = parse(words, COMMANDS);
+        }
+    }
 }

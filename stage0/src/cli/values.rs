@@ -153,6 +153,7 @@ fn number(flag: &str, key: &str, value: &str) -> anyhow::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn volumes() {
@@ -204,5 +205,16 @@ mod tests {
         let text = "# comment\n; too\n\nA=1\n B=x=y \n";
         assert_eq!(environment_file(text).unwrap(), [("A".into(), "1".into()), ("B".into(), "x=y".into())]);
         assert!(environment_file("novalue\n").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_value_or_an_error(text in ".{0,40}") {
+            let _ = (volume(&text), mount(&text), seccomp(&text), environment_file(&text));
+            if let Ok(entries) = hosts_entries(&text) {
+                // Nothing that was accepted can write more than a line of its own.
+                prop_assert!(entries.iter().all(|(_, name)| !name.contains(char::is_whitespace)));
+            }
+        }
     }
 }

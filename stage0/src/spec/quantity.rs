@@ -68,6 +68,7 @@ fn scale(suffix: &str) -> Option<(u128, u128)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn what_they_mean() {
@@ -87,6 +88,20 @@ mod tests {
             ["", "-1", "1 Mi", "Mi", ".", "1.2.3", "1x", "99E", "1e99", "99999999999999999999", "1\n", "é"]
         {
             assert!(bytes(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_quantity_or_an_error(text in "[0-9.]{0,24}[a-zA-Zé+-]{0,4}") {
+            let _ = (bytes(&text), millicores(&text));
+        }
+
+        #[test]
+        fn whole_numbers_mean_themselves(n in 0..i64::MAX / 1000) {
+            prop_assert_eq!(bytes(&n.to_string()), Ok(n));
+            prop_assert_eq!(millicores(&n.to_string()), Ok(n * 1000));
+            prop_assert_eq!(millicores(&format!("{n}m")), Ok(n));
         }
     }
 }
