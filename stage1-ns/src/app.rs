@@ -98,7 +98,6 @@ impl Start<'_> {
         let plan = Plan { start: self, config: &config, image: &image, own, filter };
         let (pid, channel) = channel::spawn(Parent::CallersParent, |end| confine::become_app(plan, &end))?;
         groups.map_or(Ok(()), |groups| groups.limit())?;
-        record::write_started(self.attempt, pid)?;
         self.see_through(pid, &channel, notifier.as_ref())
     }
 
@@ -115,6 +114,9 @@ impl Start<'_> {
     }
 
     /// Lets the app's process go on once everything is written down, and reports how that ended.
+    ///
+    /// `started` is what `enter` and `stop` find the app by: it is written when the root is complete and the host's is
+    /// gone from it, not before, or a command could enter a half-built one.
     fn see_through(&self, pid: Pid, channel: &ParentEnd, notifier: Option<&Notifier>) -> Result<(), Failure> {
         let notify = |text: &str| notifier.map_or(Ok(()), |n| n.send(text, &[]));
         notify(&format!("MAINPID={}", pid.as_raw_nonzero()))?;
@@ -122,6 +124,7 @@ impl Start<'_> {
         loop {
             match channel.receive()? {
                 Event::Ready => {
+                    record::write_started(self.attempt, pid)?;
                     self.tether.check()?;
                     channel.go()?;
                     is_ready = true;

@@ -1,7 +1,7 @@
 //! The app's system call filter: `linux.seccomp` of the runtime-spec, compiled with libseccomp.
 //!
 //! Compiling the usual profile takes longer than everything else a start does, so that compiled filters are cached as
-//! files, see [`cache`]. What is loaded is the same with and without the cache.
+//! files in `cache`. What is loaded is the same with and without the cache.
 
 mod cache;
 mod compile;

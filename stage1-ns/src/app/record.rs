@@ -24,10 +24,10 @@ pub(super) fn make_layer(attempt: &AttemptDir) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes `started`: the app's process exists. One that has failed already gets no such record; it tells why itself.
+/// Writes `started`: the app's process exists, and everything around it.
 pub(super) fn write_started(attempt: &AttemptDir, pid: Pid) -> Result<(), Failure> {
     let pid = pid.as_raw_nonzero().get().unsigned_abs();
-    let Some(process) = ProcessRef::now(pid) else { return Ok(()) };
+    let process = ProcessRef::now(pid).ok_or_else(|| Failure::other("the app's process was killed"))?;
     let invocation_id = std::env::var("INVOCATION_ID").ok().filter(|id| !id.is_empty());
     Ok(attempt.write_started(&Started { at: Timestamp::now(), process, invocation_id })?)
 }

@@ -130,3 +130,25 @@ fn without_a_running_app_there_is_nothing_to_enter() {
     assert_eq!(output.status.code(), Some(254));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "the app a is not running\n");
 }
+
+#[test]
+fn nobody_enters_a_root_that_is_not_complete() {
+    // Before the app's root is the root, its mount namespace shows the host.
+    let host = tempfile::Builder::new().prefix("of-the-host.").tempdir().unwrap();
+    let mut entered = 0;
+    for _ in 0..10 {
+        let mut pod = Pod::new(config(LOOP), &[]);
+        pod.up();
+        let mut child = pod.start();
+        for _ in 0..20 {
+            let output = enter(&pod, &format!("ls -d {}; cat /proc/1/comm", host.path().display()));
+            if output.status.code() != Some(254) {
+                entered += 1;
+                assert_eq!(stdout(&output).lines().count(), 1, "{output:?}");
+                break;
+            }
+        }
+        pod.ready(&mut child);
+    }
+    assert!(entered > 0);
+}
