@@ -133,6 +133,7 @@ fn bundles(
             stop_signal: crate::appc::stop_signal(&image.config),
             run_dir: &run_dir,
             lifted: request.lifted,
+            terminal: request.terminal,
         };
         let image = ImageRef { id: image.id.clone(), name: image.full_name(), layers: image.layers.clone() };
         Ok(Bundle { config: spec::spec(&input)?, image })

@@ -57,6 +57,8 @@ pub(crate) struct Input<'a> {
     pub(crate) run_dir: &'a Path,
     /// What was given up.
     pub(crate) lifted: Lifted,
+    /// Whether it gets the launcher's terminal.
+    pub(crate) terminal: bool,
 }
 
 /// An app cannot be expressed.

@@ -108,7 +108,7 @@ pub(crate) fn request(
         None if words.is_empty() => bail!("must provide at least one image or specify the pod manifest"),
         None => Content::Apps(wishes(flags, &words)?),
     };
-    Ok(Request { content, stage1: choose_stage1(flags)?, lifted: insecure(flags)?.lifted })
+    Ok(Request { content, stage1: choose_stage1(flags)?, lifted: insecure(flags)?.lifted, terminal: false })
 }
 
 /// Whether flags were given that a pod manifest makes meaningless.

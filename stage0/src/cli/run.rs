@@ -12,7 +12,7 @@ use super::global::policy;
 use super::launch_flags::{self, LAUNCH_FLAGS};
 use super::pod_flags::{self, POD_FLAGS};
 use crate::images::Images;
-use crate::launch::direct::{self, Keyboard};
+use crate::launch::direct::{self, Input};
 use crate::prepare::Content;
 
 /// Flags of the commands that run a pod in the foreground.
@@ -35,9 +35,10 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
         Content::Apps(wishes) => wishes.apps.len(),
         Content::Manifest(manifest) => manifest.apps.len(),
     };
-    let keyboard = keyboard(&flags, apps)?;
-    if let (Keyboard::App, Content::Apps(wishes)) = (keyboard, &mut request.content) {
-        wishes.inherited.extend(terminal());
+    let input = input(&flags, apps)?;
+    request.terminal = input == Input::Terminal;
+    if let (Input::Terminal, Content::Apps(wishes)) = (input, &mut request.content) {
+        wishes.inherited.extend(std::env::var("TERM").map(|term| ("TERM".to_owned(), term)));
     }
     let policy = policy(&flags, PullPolicy::New)?;
     let data = invocation.data_dir()?;
@@ -47,22 +48,16 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
         crate::prepare::discard(pod);
         return Err(e);
     }
-    Ok(direct::run(pod, &settings, keyboard, invocation.log())?)
+    Ok(direct::run(pod, &settings, input, invocation.log())?)
 }
 
-/// Who gets what is typed.
-pub(crate) fn keyboard(flags: &Given, apps: usize) -> anyhow::Result<Keyboard> {
+/// What the app reads: nothing, unless `--interactive`.
+pub(crate) fn input(flags: &Given, apps: usize) -> anyhow::Result<Input> {
     if !flags.switch("interactive") {
-        return Ok(Keyboard::Launcher);
+        return Ok(Input::Nothing);
     }
     ensure!(apps == 1, "interactive option only supports one image");
-    Ok(Keyboard::App)
-}
-
-/// What kind of terminal the app is about to have, if it is to have ours.
-fn terminal() -> Option<(String, String)> {
-    let term = std::env::var("TERM").ok().filter(|term| !term.is_empty())?;
-    std::io::stdin().is_terminal().then(|| ("TERM".to_owned(), term))
+    Ok(if std::io::stdin().is_terminal() { Input::Terminal } else { Input::Stream })
 }
 
 fn save_uuid(flags: &Given, pod: &LockedPod) -> anyhow::Result<()> {

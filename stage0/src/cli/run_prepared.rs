@@ -4,9 +4,9 @@ use anyhow::bail;
 use pod::Phase;
 
 use super::command::Invocation;
-use super::run::keyboard;
+use super::run::input;
 use super::{launch_flags, pods};
-use crate::launch::direct;
+use crate::launch::direct::{self, Input};
 
 pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let settings = launch_flags::settings(&invocation.flags)?;
@@ -18,6 +18,10 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
         _ => None,
     };
     let Some(pod) = locked else { bail!("pod {:?} is not prepared", id.to_string()) };
-    let keyboard = keyboard(&invocation.flags, pod.dir().manifest()?.apps.len())?;
-    Ok(direct::run(pod, &settings, keyboard, invocation.log())?)
+    // It was prepared without a terminal in mind: what it gets is a stream.
+    let input = match input(&invocation.flags, pod.dir().manifest()?.apps.len())? {
+        Input::Nothing => Input::Nothing,
+        Input::Stream | Input::Terminal => Input::Stream,
+    };
+    Ok(direct::run(pod, &settings, input, invocation.log())?)
 }

@@ -24,7 +24,7 @@ use super::{LaunchError, Settings, enter_run};
 use crate::exit::Log;
 use crate::stage1::{self, Stage1Error};
 
-pub(crate) use super::signals::Keyboard;
+pub(crate) use super::signals::Input;
 
 /// How long an app may take from its stop signal to its end.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
@@ -33,10 +33,10 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 pub(crate) fn run(
     mut pod: LockedPod,
     settings: &Settings,
-    keyboard: Keyboard,
+    input: Input,
     log: Log,
 ) -> Result<u8, LaunchError> {
-    let (signals, upward) = match begin(&mut pod, settings, keyboard) {
+    let (signals, upward) = match begin(&mut pod, settings, input) {
         Ok(begun) => begun,
         Err(e) => {
             // One that was prepared for this run only is of no use to anybody; one that was there before stays.
@@ -46,7 +46,7 @@ pub(crate) fn run(
             return Err(e);
         }
     };
-    let launcher = Direct::new(&pod, keyboard, log)?;
+    let launcher = Direct::new(&pod, input, log)?;
     let kept = launcher.up(&signals)?;
     let result = launcher.supervise(&signals, upward);
     // Only now: the namespaces are needed until the last app is gone.
@@ -62,9 +62,9 @@ pub(crate) fn run(
 fn begin(
     pod: &mut LockedPod,
     settings: &Settings,
-    keyboard: Keyboard,
+    input: Input,
 ) -> Result<(Signals, Option<Notifier>), LaunchError> {
-    let signals = Signals::watch(keyboard).map_err(LaunchError::Signals)?;
+    let signals = Signals::watch(input).map_err(LaunchError::Signals)?;
     let upward = Notifier::from_env()?;
     enter_run(pod, Launcher::Direct, settings)?;
     Ok((signals, upward))
@@ -77,14 +77,14 @@ pub(super) struct Direct<'a> {
     pub(super) stage1: Stage1,
     pub(super) listener: Listener,
     pub(super) log: Log,
-    keyboard: Keyboard,
+    input: Input,
 }
 
 impl<'a> Direct<'a> {
-    fn new(pod: &'a LockedPod, keyboard: Keyboard, log: Log) -> Result<Self, LaunchError> {
+    fn new(pod: &'a LockedPod, input: Input, log: Log) -> Result<Self, LaunchError> {
         let listener = Listener::bind(pod.dir().fd())?;
         let (path, stage1) = (pod.dir().path(), pod.dir().stage1()?);
-        Ok(Self { pod, path, stage1, listener, log, keyboard })
+        Ok(Self { pod, path, stage1, listener, log, input })
     }
 
     /// Makes the sandbox. The result is what keeps it: the descriptors that `up` stored with us.
@@ -127,9 +127,9 @@ impl<'a> Direct<'a> {
 
     /// What the apps read from.
     pub(super) fn stdin(&self) -> Stdio {
-        match self.keyboard {
-            Keyboard::Launcher => Stdio::null(),
-            Keyboard::App => Stdio::inherit(),
+        match self.input {
+            Input::Nothing => Stdio::null(),
+            Input::Stream | Input::Terminal => Stdio::inherit(),
         }
     }
 

@@ -18,23 +18,25 @@ pub(super) struct Signals {
     stops: Cell<usize>,
 }
 
-/// Who gets the keyboard's signals.
+/// What the app reads, and with it who gets the keyboard's signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keyboard {
-    /// We do: Ctrl-C stops the pod.
-    Launcher,
-    /// The app does: Ctrl-C means what it makes of it. The terminal sends the signal to us as well, for nothing.
-    App,
+pub(crate) enum Input {
+    /// Nothing. Ctrl-C stops the pod.
+    Nothing,
+    /// What we would read. Ctrl-C stops the pod.
+    Stream,
+    /// Our terminal, which becomes the app's: Ctrl-C means what the app makes of it.
+    Terminal,
 }
 
 impl Signals {
-    pub(super) fn watch(keyboard: Keyboard) -> io::Result<Self> {
+    pub(super) fn watch(input: Input) -> io::Result<Self> {
         let ours = [Signal::CHILD, Signal::TERM, Signal::HUP].map(Signal::as_raw);
         let typed = [Signal::INT, Signal::QUIT].map(Signal::as_raw);
         signal::block(&Set::of(ours.into_iter().chain(typed)))?;
-        let read = match keyboard {
-            Keyboard::Launcher => Set::of(ours.into_iter().chain(typed)),
-            Keyboard::App => Set::of(ours),
+        let read = match input {
+            Input::Nothing | Input::Stream => Set::of(ours.into_iter().chain(typed)),
+            Input::Terminal => Set::of(ours),
         };
         Ok(Self { fd: signal::descriptor(&read)?, stops: Cell::new(0) })
     }

@@ -16,6 +16,8 @@ pub(crate) struct Request {
     pub(crate) stage1: pod::stage1::Stage1,
     /// Protections that were given up.
     pub(crate) lifted: Lifted,
+    /// Whether the (only) app gets the caller's terminal.
+    pub(crate) terminal: bool,
 }
 
 /// What a pod is made of.

@@ -16,7 +16,7 @@ pub(super) fn process(input: &Input<'_>, capabilities: &capabilities::Set) -> Re
     let cwd = app.working_directory.as_deref().filter(|d| !d.is_empty()).unwrap_or("/");
     let mut process = Process::default();
     let _ = process
-        .set_terminal(None)
+        .set_terminal(input.terminal.then_some(true))
         .set_user(user(app))
         .set_args(Some(app.exec.clone()))
         .set_env(Some(environment(input)))

@@ -31,6 +31,7 @@ fn make(pod: &PodManifest, lifted: Lifted) -> Result<Value, SpecError> {
         stop_signal: Some("SIGQUIT"),
         run_dir: Path::new("/var/lib/rkt/pods/run/UUID"),
         lifted,
+        terminal: false,
     };
     Ok(sorted(serde_json::to_value(spec(&input)?).unwrap()))
 }
