@@ -170,6 +170,24 @@ fn standard_input_is_the_callers_only_when_asked() {
     };
     assert_eq!(cat(&["--interactive"]).ok(), "typed");
     assert_eq!(cat(&[]).ok(), "");
+    // A terminal becomes the app's own: job control, size, Ctrl-C.
+    let words = [
+        "run",
+        "--interactive",
+        &image,
+        "--exec=/bin/sh",
+        "--",
+        "-c",
+        "stty size; trap 'echo caught; exit 6' INT; echo up; sleep 9 & wait",
+    ];
+    let mut child = t.rkt_command(&words).terminal(33, 99).spawn().unwrap();
+    child.wait_for("up", SOON).unwrap();
+    child.write(b"\x03").unwrap();
+    let output = child.wait(SOON).unwrap();
+    assert!(
+        output.code() == Some(6) && output.stdout.contains("33 99") && output.stdout.contains("caught"),
+        "{output}"
+    );
 }
 
 #[test]
