@@ -15,6 +15,7 @@ use crate::board::Board;
 use crate::config::Config;
 use crate::desired::{Desired, FullName};
 use crate::dispatch::Dispatch;
+use crate::finished::Finished;
 use crate::health::Health;
 use crate::runtime::node::Node;
 use crate::runtime::observe::Pods;
@@ -47,7 +48,8 @@ async fn agent(config: Config) -> anyhow::Result<()> {
         let _server = tokio::spawn(server::serve(listener, sources));
     }
     tracing::info!(node = config.node.name, manifests = %config.manifests.display(), "the kubelet runs");
-    let dispatch = Dispatch::new(Arc::clone(&node), board, config.backoff);
+    let finished = Finished::new(&config.root_dir);
+    let dispatch = Dispatch::new(Arc::clone(&node), board, finished, config.backoff);
     // Ended from outside at any point: nothing in there needs an orderly end.
     tokio::select! {
         result = follow(&config, &node, dispatch, &health) => result,

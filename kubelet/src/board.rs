@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::desired::{Desired, FullName};
@@ -25,14 +25,14 @@ impl Board {
         Self { node, pods: Arc::default() }
     }
 
-    /// Writes down how a pod is. `is_going`: it is not wanted any more.
+    /// Writes down how a pod is, and returns that. `is_going`: it is not wanted any more.
     pub(crate) fn publish(
         &self,
         desired: &Desired,
         instance: Option<&Instance>,
         trouble: Option<&Trouble>,
         is_going: bool,
-    ) {
+    ) -> PodStatus {
         let now = jiff::Timestamp::now();
         let mut pods = self.pods.write().unwrap_or_else(PoisonError::into_inner);
         let before = pods.get(&desired.name).filter(|p| p.metadata.uid == desired.pod.metadata.uid);
@@ -42,8 +42,16 @@ impl Board {
             pod.metadata.deletion_timestamp = Some(first.unwrap_or(Time(now)));
         }
         let seen = status::Seen { desired, instance, trouble, node: &self.node, now };
-        pod.status = Some(status::pod(&seen, before.and_then(|p| p.status.as_ref())));
+        let status = status::pod(&seen, before.and_then(|p| p.status.as_ref()));
+        pod.status = Some(status.clone());
         let _ = pods.insert(desired.name.clone(), pod);
+        status
+    }
+
+    /// Writes down how a pod was when it ended.
+    pub(crate) fn publish_end(&self, desired: &Desired, status: PodStatus) {
+        let pod = Pod { status: Some(status), ..desired.pod.clone() };
+        let _ = self.pods.write().unwrap_or_else(PoisonError::into_inner).insert(desired.name.clone(), pod);
     }
 
     /// The pod is gone.

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::board::Board;
 use crate::desired::{Desired, FullName};
+use crate::finished::Finished;
 use crate::runtime::Runtime;
 use crate::worker::Worker;
 
@@ -17,6 +18,7 @@ use crate::worker::Worker;
 pub(crate) struct Dispatch<R> {
     runtime: Arc<R>,
     board: Board,
+    finished: Finished,
     backoff: Backoff,
     workers: BTreeMap<FullName, Entry>,
 }
@@ -29,8 +31,8 @@ struct Entry {
 
 impl<R: Runtime> Dispatch<R> {
     /// No workers yet.
-    pub(crate) fn new(runtime: Arc<R>, board: Board, backoff: Backoff) -> Self {
-        Self { runtime, board, backoff, workers: BTreeMap::new() }
+    pub(crate) fn new(runtime: Arc<R>, board: Board, finished: Finished, backoff: Backoff) -> Self {
+        Self { runtime, board, finished, backoff, workers: BTreeMap::new() }
     }
 
     /// Says what is wanted now. `there` are the pods of which there are instances: those that nobody wants are stopped.
@@ -39,6 +41,7 @@ impl<R: Runtime> Dispatch<R> {
         wanted: &BTreeMap<FullName, Arc<Desired>>,
         there: impl IntoIterator<Item = FullName>,
     ) {
+        self.finished.keep(|name| wanted.contains_key(name));
         // A worker that has ended has done all that it was told.
         self.workers.retain(|_, entry| !entry.task.is_finished());
         for (name, entry) in &self.workers {
@@ -69,8 +72,9 @@ impl<R: Runtime> Dispatch<R> {
 
     fn spawn(&mut self, name: FullName, desired: Option<Arc<Desired>>) {
         let (wanted, receiver) = watch::channel(desired);
-        let worker =
-            Worker::new(name.clone(), Arc::clone(&self.runtime), receiver, self.board.clone(), self.backoff);
+        let (runtime, board, finished) =
+            (Arc::clone(&self.runtime), self.board.clone(), self.finished.clone());
+        let worker = Worker::new(name.clone(), runtime, receiver, board, finished, self.backoff);
         let task = tokio::spawn(worker.run());
         let _ = self.workers.insert(name, Entry { wanted, task });
     }

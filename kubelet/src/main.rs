@@ -21,6 +21,7 @@ mod config;
 mod desired;
 mod dispatch;
 mod expand;
+mod finished;
 mod health;
 mod image;
 mod log;

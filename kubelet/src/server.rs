@@ -77,7 +77,7 @@ mod tests {
         let facts = NodeFacts { name: "n1".to_owned(), ip: "192.0.2.1".to_owned(), memory: 1 << 30 };
         let board = Board::new(Arc::new(facts));
         let web = crate::worker::tests::desired("Always", &[], &["a"]);
-        board.publish(&web, None, None, false);
+        let _ = board.publish(&web, None, None, false);
         let health = Health::default();
         let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();

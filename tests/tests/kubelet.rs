@@ -1,6 +1,12 @@
 //! The kubelet, from manifests to processes: it is given files, and judged by what runs, what `/pods` says, and what is
 //! left when it is over.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what a helper of a test cannot do fails the test"
+)]
+
 use serde_json::json;
 use std::time::Duration;
 use tests::fixtures::Fixture;
@@ -168,6 +174,39 @@ fn a_job_that_fails_twice_and_then_succeeds() {
         2,
         "it is kept"
     );
+}
+
+#[test]
+fn a_pod_that_somebody_stops_comes_back_and_a_job_that_was_collected_does_not() {
+    let t = begin("stopped_by_hand");
+    let mut agent = Agent::start(&t);
+    agent.write("web.json", &pod("web", json!([shell("c", FOREVER)]), json!({})));
+    agent.write("job.json", &pod("job", json!([shell("c", "true")]), json!({"restartPolicy": "Never"})));
+    let _ = agent.wait_phase("web", "Running", SOON);
+    let _ = agent.wait_phase("job", "Succeeded", SOON);
+    let (web, job) = (agent.uuid("web"), agent.uuid("job"));
+    let _ = t.run(&["systemctl", "stop", &format!("rkt-{web}.service")]).ok();
+    let status = agent.wait_status("web", "the pod to run again", SOON, |s| {
+        s["containerStatuses"][0]["restartCount"] == 1 && s["containerStatuses"][0]["ready"] == true
+    });
+    assert_eq!(agent.uuid("web"), web, "{status:#}");
+
+    let job_is =
+        |phase: &str| t.sh(&format!("ls -d {}/pods/{phase}/{job} || true", t.data())).stdout.contains(&job);
+    agent.wait("the sandbox of the job to be down", SOON, || {
+        let active = t.run(&["systemctl", "is-active", &format!("rkt-{job}.service")]).stdout;
+        active.trim() == "inactive"
+    });
+    let _ = t.rkt(&["gc", "--grace-period=0s"]).ok();
+    let _ = t.rkt(&["gc", "--grace-period=0s"]).ok();
+    assert!(!job_is("run") && !job_is("exited-garbage"));
+    agent.kill();
+    agent.restart();
+    let _ = agent.wait_phase("web", "Running", SOON);
+    let status = agent.wait_phase("job", "Succeeded", SOON);
+    assert!(status["containerStatuses"][0]["containerID"].as_str().unwrap().contains(&job), "{status:#}");
+    let there = t.sh(&format!("cd {}/pods; ls -d */*", t.data())).stdout;
+    assert_eq!(there.trim(), format!("run/{web}"));
 }
 
 #[test]

@@ -7,11 +7,13 @@ use pod::stage1::Backoff;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::lifecycle::outcome;
 use super::plan::{Action, current, plan};
 use super::restart::Retry;
 use crate::board::Board;
 use crate::chain::chain;
 use crate::desired::{Desired, FullName};
+use crate::finished::Finished;
 use crate::runtime::{Instance, PrepareError, Runtime, UnitState};
 use crate::translate::Refusal;
 
@@ -40,6 +42,9 @@ pub(crate) struct Worker<R> {
     runtime: Arc<R>,
     wanted: watch::Receiver<Option<Arc<Desired>>>,
     board: Board,
+    finished: Finished,
+    /// The version whose end is written down.
+    noted: Option<String>,
     /// What was wanted last: still shown while it is being stopped.
     shown: Option<Arc<Desired>>,
     instances: Vec<Instance>,
@@ -70,6 +75,7 @@ impl<R: Runtime> Worker<R> {
         runtime: Arc<R>,
         wanted: watch::Receiver<Option<Arc<Desired>>>,
         board: Board,
+        finished: Finished,
         backoff: Backoff,
     ) -> Self {
         Self {
@@ -77,6 +83,8 @@ impl<R: Runtime> Worker<R> {
             runtime,
             wanted,
             board,
+            finished,
+            noted: None,
             shown: None,
             instances: Vec::new(),
             trouble: None,
@@ -113,12 +121,23 @@ impl<R: Runtime> Worker<R> {
         }
         let desired = desired.as_deref();
         self.note_sandbox(desired);
-        self.publish(desired.is_none());
+        let end = desired.filter(|d| current(d, &self.instances).is_none()).and_then(|d| self.finished.of(d));
+        match (desired, end) {
+            // Its instance was collected; an older one may still have to go.
+            (Some(desired), Some(status)) => {
+                self.board.publish_end(desired, status);
+                if self.instances.iter().all(Instance::is_garbage) {
+                    return State::Rest(Instant::now() + RELIST);
+                }
+            }
+            _ => self.publish(desired.is_none()),
+        }
         match plan(desired, &self.instances) {
             Action::Gone if self.wanted.has_changed().unwrap_or(false) => State::Look,
             Action::Gone => {
                 tracing::info!(pod = %self.name, "the pod is gone");
                 self.board.remove(&self.name);
+                self.finished.forget(&self.name);
                 State::Gone
             }
             Action::Wait => {
@@ -158,10 +177,16 @@ impl<R: Runtime> Worker<R> {
         }
     }
 
-    fn publish(&self, is_going: bool) {
-        if let Some(desired) = &self.shown {
-            let instance = current(desired, &self.instances);
-            self.board.publish(desired, instance, self.trouble.as_ref(), is_going);
+    fn publish(&mut self, is_going: bool) {
+        let Some(desired) = &self.shown else { return };
+        let instance = current(desired, &self.instances);
+        let status = self.board.publish(desired, instance, self.trouble.as_ref(), is_going);
+        let is_over = !is_going && instance.is_some_and(|i| outcome(desired, i).is_some());
+        if is_over && self.noted.as_ref() != Some(&desired.hash) {
+            match self.finished.note(desired, &status) {
+                Ok(()) => self.noted = Some(desired.hash.clone()),
+                Err(e) => tracing::warn!(pod = %self.name, "cannot write down how the pod ended: {e}"),
+            }
         }
     }
 

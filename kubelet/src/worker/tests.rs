@@ -149,6 +149,7 @@ mod fake {
 }
 
 use crate::board::Board;
+use crate::finished::Finished;
 use crate::translate::NodeFacts;
 use fake::Fake;
 use pod::stage1::Backoff;
@@ -158,6 +159,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 struct Rig {
+    /// Held until the end.
+    _root: tempfile::TempDir,
     fake: Arc<Fake>,
     board: Board,
     wanted: watch::Sender<Option<Arc<Desired>>>,
@@ -168,9 +171,11 @@ fn rig(fake: Arc<Fake>, first: &Desired) -> Rig {
     let facts = NodeFacts { name: "n1".to_owned(), ip: "192.0.2.1".to_owned(), memory: 1 << 30 };
     let board = Board::new(Arc::new(facts));
     let (wanted, receiver) = watch::channel(Some(Arc::new(first.clone())));
-    let worker =
-        Worker::new(first.name.clone(), Arc::clone(&fake), receiver, board.clone(), Backoff::KUBERNETES);
-    Rig { fake, board, wanted, task: tokio::spawn(worker.run()) }
+    let root = tempfile::tempdir().unwrap();
+    let finished = Finished::new(root.path());
+    let (name, runtime) = (first.name.clone(), Arc::clone(&fake));
+    let worker = Worker::new(name, runtime, receiver, board.clone(), finished, Backoff::KUBERNETES);
+    Rig { _root: root, fake, board, wanted, task: tokio::spawn(worker.run()) }
 }
 
 impl Rig {
@@ -291,4 +296,11 @@ async fn a_job_that_is_over_is_stopped_once_and_kept() {
     assert_eq!(rig.after(Duration::from_secs(100)).await, ["stop"]);
     assert_eq!(rig.phase(), "Succeeded");
     assert_eq!(rig.fake.instances.lock().unwrap().len(), 1);
+
+    // Somebody collects garbage: the job does not run again, and a new version of it does.
+    rig.fake.instances.lock().unwrap().clear();
+    assert_eq!(rig.after(Duration::from_secs(100)).await, Vec::<String>::new());
+    assert_eq!(rig.phase(), "Succeeded");
+    let _ = rig.wanted.send_replace(Some(Arc::new(desired("Never", &[], &["b"]))));
+    assert_eq!(rig.after(MOMENT).await, ["prepare", "start [\"b\"]"]);
 }
