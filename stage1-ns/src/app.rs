@@ -66,6 +66,9 @@ fn wait_for_turn(attempts: &[pod::attempt::Attempt]) -> Result<(), Failure> {
         let text = format!("EXTEND_TIMEOUT_USEC={micros}\nSTATUS=Back-off: starting again in {seconds} s.");
         notifier.send(&text, &[])?;
     }
+    // A launcher that reads its own signals from a descriptor leaves them blocked for us.
+    sys::signal::block(&sys::signal::Set::of([]))
+        .map_err(|e| Failure::other(format!("unblock signals: {e}")))?;
     std::thread::sleep(wait);
     Ok(())
 }

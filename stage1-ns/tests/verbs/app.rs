@@ -379,3 +379,17 @@ fn what_would_be_ignored_is_refused_before_anything_is_made() {
     assert_eq!(output.status.code(), Some(254));
     assert_eq!(pod.attempt().error.as_deref(), Some("config.json: hooks is not supported"));
 }
+
+#[test]
+fn a_signal_ends_the_wait() {
+    let mut pod = Pod::new(config("exit 1"), &[]);
+    let _ = pod.run();
+    pod.end();
+    let mut child = pod.command(&["app", "a"]).env("RKT_BACKOFF", "60:60:600").spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "it does not wait");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(15));
+    assert_eq!(pod.attempt().number, 2);
+}
