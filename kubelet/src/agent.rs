@@ -102,7 +102,7 @@ async fn follow(
         directory = back;
         match listing {
             Ok(listing) => {
-                health.set_manifests(Ok(()));
+                let _ = health.set_manifests(Ok(()));
                 for rejection in &listing.rejected {
                     tracing::error!("manifest refused: {rejection}");
                 }
@@ -113,8 +113,9 @@ async fn follow(
             Err(e) => {
                 // Nothing is known: nothing is changed.
                 let why = format!("read the directory {}: {e}", config.manifests.display());
-                tracing::error!("{why}");
-                health.set_manifests(Err(why));
+                if health.set_manifests(Err(why.clone())) {
+                    tracing::error!("{why}");
+                }
                 watch.disarm();
             }
         }

@@ -64,6 +64,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_manuals_have_every_flag() {
+        use clap::CommandFactory;
+        let man = include_str!("../../dist/man/kubelet.8").replace("\\-", "-");
+        let page = include_str!("../../docs/kubelet.md");
+        for flag in Arguments::command().get_arguments().filter_map(|a| a.get_long()) {
+            assert!(man.contains(&format!(r"\fB--{flag}\fR=")), "kubelet.8: {flag}");
+            assert!(page.contains(&format!("`--{flag} ")), "kubelet.md: {flag}");
+        }
+    }
+
+    #[test]
     fn what_the_old_command_line_said_still_holds() {
         let arguments = Arguments::try_parse_from([
             "kubelet",

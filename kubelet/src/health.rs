@@ -20,9 +20,12 @@ impl Health {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).bus = connected;
     }
 
-    /// Whether the directory of manifests could be read.
-    pub(crate) fn set_manifests(&self, read: Result<(), String>) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).manifests = Some(read);
+    /// Whether the directory of manifests could be read. Returns whether that is news.
+    pub(crate) fn set_manifests(&self, read: Result<(), String>) -> bool {
+        let mut facts = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = facts.manifests.as_ref() != Some(&read);
+        facts.manifests = Some(read);
+        is_news
     }
 
     /// What is wrong, a sentence each.

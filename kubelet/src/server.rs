@@ -84,7 +84,7 @@ mod tests {
         let _server = tokio::spawn(serve(listener, Sources { board, health: health.clone() }));
 
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 500"), "no manifests were read yet");
-        health.set_manifests(Ok(()));
+        assert!(health.set_manifests(Ok(())), "that is news");
         health.set_bus(true);
         let answer = get(address, "/healthz").await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nok"), "{answer}");
