@@ -2,10 +2,16 @@
 //!
 //! A stage1 is an executable named `stage1-<name>`, beside `rkt` itself or in `/usr/lib/rkt/stage1/`.
 
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pod::stage1::{ENV_DEBUG, ENV_INTERFACE_VERSION, INTERFACE_VERSION, Stage1, Verb};
+use rustix::fs::CWD;
+use rustix::mount::{MountAttrFlags, OpenTreeFlags};
+use sys::mount_attributes::{self, Change, Reach};
 
 /// Where packages put stage1s.
 const LIBRARY: &str = "/usr/lib/rkt/stage1";
@@ -76,11 +82,26 @@ fn is_executable(path: &Path) -> bool {
 ///
 /// The environment is ours, so that `enter` and the journal work, without what was meant for us alone.
 pub(crate) fn command(stage1: &Stage1, verb: Verb, pod: &Path, debug: bool) -> Result<Command, Stage1Error> {
+    command_through(None, stage1, verb, pod, debug)
+}
+
+/// The same, through a read-only mount of the stage1's file.
+pub(crate) fn command_through(
+    mount: Option<&ReadOnly>,
+    stage1: &Stage1,
+    verb: Verb,
+    pod: &Path,
+    debug: bool,
+) -> Result<Command, Stage1Error> {
     if stage1.interface_version != INTERFACE_VERSION {
         return Err(Stage1Error::Version(stage1.interface_version));
     }
-    let mut command = Command::new(&stage1.path);
-    let _ = command.arg(verb.as_str()).arg(pod).env(ENV_INTERFACE_VERSION, INTERFACE_VERSION.to_string());
+    let mut command = mount.map_or_else(|| Command::new(&stage1.path), |mount| Command::new(mount.program()));
+    let _ = command
+        .arg0(&stage1.path)
+        .arg(verb.as_str())
+        .arg(pod)
+        .env(ENV_INTERFACE_VERSION, INTERFACE_VERSION.to_string());
     for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"] {
         let _ = command.env_remove(name);
     }
@@ -88,6 +109,32 @@ pub(crate) fn command(stage1: &Stage1, verb: Verb, pod: &Path, debug: bool) -> R
         let _ = command.env(ENV_DEBUG, "1");
     }
     Ok(command)
+}
+
+/// A stage1's file behind a read-only mount of its own, which is in no mount namespace: executed through it, nothing in a
+/// pod can write to the file (`docs/stage1.md` asks for that), and the stage1 need not see to it itself by one more exec.
+#[derive(Debug)]
+pub(crate) struct ReadOnly(OwnedFd);
+
+impl ReadOnly {
+    /// Makes the mount. `None`: it cannot be made, or the file is a script, whose interpreter could not open it again.
+    pub(crate) fn mount(path: &Path) -> Option<Self> {
+        let mut magic = [0_u8; 4];
+        std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).ok()?;
+        if &magic != b"\x7fELF" {
+            return None;
+        }
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let file = rustix::mount::open_tree(CWD, path, flags).ok()?;
+        let read_only = Change { set: MountAttrFlags::MOUNT_ATTR_RDONLY, ..Change::new(Reach::Mount) };
+        mount_attributes::change(&file, &read_only).ok()?;
+        Some(Self(file))
+    }
+
+    /// The path by which a child of ours executes the file.
+    fn program(&self) -> String {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd())
+    }
 }
 
 /// Runs a verb of a pod's stage1 to its end, without a launcher's socket.

@@ -22,7 +22,7 @@ use super::signals::Signals;
 use super::supervisor::Supervisor;
 use super::{LaunchError, Settings, enter_run};
 use crate::exit::Log;
-use crate::stage1::{self, Stage1Error};
+use crate::stage1::{self, ReadOnly, Stage1Error};
 
 pub(crate) use super::signals::Input;
 
@@ -75,6 +75,7 @@ pub(super) struct Direct<'a> {
     pub(super) pod: &'a LockedPod,
     pub(super) path: std::path::PathBuf,
     pub(super) stage1: Stage1,
+    executable: Option<ReadOnly>,
     pub(super) listener: Listener,
     pub(super) log: Log,
     input: Input,
@@ -84,7 +85,8 @@ impl<'a> Direct<'a> {
     fn new(pod: &'a LockedPod, input: Input, log: Log) -> Result<Self, LaunchError> {
         let listener = Listener::bind(pod.dir().fd())?;
         let (path, stage1) = (pod.dir().path(), pod.dir().stage1()?);
-        Ok(Self { pod, path, stage1, listener, log, input })
+        let executable = ReadOnly::mount(&stage1.path);
+        Ok(Self { pod, path, stage1, executable, listener, log, input })
     }
 
     /// Makes the sandbox. The result is what keeps it: the descriptors that `up` stored with us.
@@ -114,7 +116,13 @@ impl<'a> Direct<'a> {
 
     /// Starts a verb of the stage1 that reports to us.
     pub(super) fn spawn(&self, verb: Verb, args: &[&str], stdin: Stdio) -> Result<Child, LaunchError> {
-        let mut command: Command = stage1::command(&self.stage1, verb, &self.path, self.log.debug)?;
+        let mut command: Command = stage1::command_through(
+            self.executable.as_ref(),
+            &self.stage1,
+            verb,
+            &self.path,
+            self.log.debug,
+        )?;
         let _ = command
             .args(args)
             .env(ENV_NOTIFY_SOCKET, self.listener.address())
