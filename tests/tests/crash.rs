@@ -4,6 +4,8 @@
 //! Each act is timed once; then it is killed at a series of moments that covers its length, shifted by a random amount
 //! so that no two test runs try the same ones. The seed is printed when something fails.
 
+#![expect(clippy::unwrap_used, reason = "what a helper of a test cannot do fails the test")]
+
 use std::time::{Duration, Instant};
 
 use tests::fixtures::Fixture;

@@ -1,6 +1,8 @@
 //! `rkt` from the outside: what its users and their scripts see. Pods are launched directly or by units; what isolates
 //! them is the subject of other tests.
 
+#![expect(clippy::unwrap_used, reason = "what a helper of a test cannot do fails the test")]
+
 use std::time::Duration;
 
 use serde_json::Value;
@@ -325,7 +327,7 @@ fn start_units(t: &Test<'_>, uuid: &str) {
              -pExecStopPost=\"$rkt --dir={data} unit ended {uuid} app\" -- \
              {stage1} app {data}/pods/run/{uuid} app",
         data = t.data(),
-        stage1 = stage1["path"].as_str().unwrap(),
+        stage1 = stage1.get("path").and_then(Value::as_str).unwrap(),
     );
     let _ = t.sh(&script).ok();
 }
