@@ -66,6 +66,12 @@ pub fn of_self() -> Result<Vec<Hierarchy>, ControlGroupError> {
     read("/proc/self/cgroup").map(|text| parse(&text))
 }
 
+/// The systemd unit that the calling process is in, by its group in systemd's own hierarchy. `None`: it is in none.
+pub fn unit_of_self() -> Option<String> {
+    let is_systemds = |h: &&Hierarchy| h.is_unified() || h.controllers == ["name=systemd"];
+    of_self().ok()?.iter().filter(is_systemds).find_map(Hierarchy::unit)
+}
+
 /// The groups of a process.
 pub fn of(pid: u32) -> Result<Vec<Hierarchy>, ControlGroupError> {
     read(&format!("/proc/{pid}/cgroup")).map(|text| parse(&text))
@@ -96,6 +102,13 @@ impl Hierarchy {
     /// Its controllers; a named hierarchy has one, `name=…`.
     pub fn controllers(&self) -> &[String] {
         &self.controllers
+    }
+
+    /// The service or scope whose group this is, or is below.
+    fn unit(&self) -> Option<String> {
+        let components = self.path.components().rev().filter_map(|c| c.as_os_str().to_str());
+        let is_unit = |name: &&str| name.ends_with(".service") || name.ends_with(".scope");
+        components.into_iter().find(is_unit).map(str::to_owned)
     }
 
     /// Where the process is in it.
@@ -210,6 +223,14 @@ mod tests {
 32 24 0:29 /pods /sys/fs/cgroup/memory rw,relatime shared:3 - cgroup cgroup rw,memory
 33 24 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
 34 24 0:31 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate";
+
+    #[test]
+    fn the_unit_is_the_innermost_service_or_scope() {
+        let unit = |line: &str| Hierarchy::parse(line).unwrap().unit();
+        assert_eq!(unit("0::/system.slice/web.service").as_deref(), Some("web.service"));
+        assert_eq!(unit("1:name=systemd:/user.slice/s.scope/rkt-x/app").as_deref(), Some("s.scope"));
+        assert_eq!(unit("0::/user.slice"), None);
+    }
 
     #[test]
     fn lines_become_hierarchies() {

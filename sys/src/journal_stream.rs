@@ -1,8 +1,8 @@
 //! journald's stream protocol: a socket that serves as stdout or stderr of a program, one record per line.
 //!
 //! The connection opens with a header of seven lines, the same that systemd sends for the services it starts. journald
-//! takes unit, invocation and log fields from the control group of the process that connects, so that the process whose
-//! output it is should connect itself.
+//! takes unit, invocation and log fields from the control group of the process that *writes*. One that is gone before
+//! journald looks has none, so that the header names the unit as well: journald falls back on that (it takes root's word).
 
 use std::os::fd::OwnedFd;
 
@@ -24,12 +24,12 @@ pub enum Priority {
 }
 
 /// Connects a stream whose lines carry this identifier (`SYSLOG_IDENTIFIER=`) and priority. Lines are taken as they
-/// are: a `<n>` at the start of one means nothing.
+/// are: a `<n>` at the start of one means nothing. `unit` may be empty.
 ///
 /// # Errors
-/// What connect(2) says; `EINVAL` for an identifier with a newline.
-pub fn connect(identifier: &str, priority: Priority) -> rustix::io::Result<OwnedFd> {
-    let header = header(identifier, priority).ok_or(rustix::io::Errno::INVAL)?;
+/// What connect(2) says; `EINVAL` for an identifier or a unit with a newline.
+pub fn connect(identifier: &str, unit: &str, priority: Priority) -> rustix::io::Result<OwnedFd> {
+    let header = header(identifier, unit, priority).ok_or(rustix::io::Errno::INVAL)?;
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(SOCKET)?)?;
@@ -53,9 +53,11 @@ pub fn name(stream: &OwnedFd) -> Option<String> {
     rustix::fs::fstat(stream).ok().map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// Identifier, unit (journald finds it), priority, `<n>` prefixes, and forwarding to syslog, kmsg and console.
-fn header(identifier: &str, priority: Priority) -> Option<String> {
-    (!identifier.contains('\n')).then(|| format!("{identifier}\n\n{}\n0\n0\n0\n0\n", priority as u8))
+/// Identifier, unit, priority, `<n>` prefixes, and forwarding to syslog, kmsg and console.
+fn header(identifier: &str, unit: &str, priority: Priority) -> Option<String> {
+    let is_line = |text: &str| !text.contains('\n');
+    (is_line(identifier) && is_line(unit))
+        .then(|| format!("{identifier}\n{unit}\n{}\n0\n0\n0\n0\n", priority as u8))
 }
 
 #[cfg(test)]
@@ -64,8 +66,10 @@ mod tests {
 
     #[test]
     fn the_header_has_seven_lines_whatever_the_identifier() {
-        assert_eq!(header("web", Priority::Info).unwrap(), "web\n\n6\n0\n0\n0\n0\n");
-        assert_eq!(header("web\nevil", Priority::Error), None);
+        assert_eq!(header("web", "", Priority::Info).unwrap(), "web\n\n6\n0\n0\n0\n0\n");
+        assert_eq!(header("web", "a.service", Priority::Error).unwrap(), "web\na.service\n3\n0\n0\n0\n0\n");
+        assert_eq!(header("web\nevil", "", Priority::Error), None);
+        assert_eq!(header("web", "a\nb", Priority::Error), None);
     }
 
     #[test]

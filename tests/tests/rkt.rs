@@ -332,6 +332,22 @@ fn start_units(t: &Test<'_>, uuid: &str) {
     let _ = t.sh(&script).ok();
 }
 
+/// A command of a script writes its line and is gone before journald asks for its control group.
+#[test]
+fn lines_of_commands_that_are_gone_are_in_the_logs() {
+    let t = begin("short_lived_writers");
+    let script = format!("for i in $(seq 100); do /bin/echo line $i; done; {FOREVER}");
+    let words = ["prepare", "--quiet", &busybox(), "--name=app", "--exec=/bin/sh", "--", "-c", &script];
+    let uuid = t.rkt(&words).ok().to_owned();
+    start_units(&t, &uuid);
+    let logs = format!(
+        "for i in $(seq 50); do n=$(rkt --dir={} logs {uuid} | grep -c line || true); [ $n = 100 ] && break; sleep 0.1; done; echo $n",
+        t.data()
+    );
+    assert_eq!(t.sh(&logs).ok(), "100");
+    let _ = t.rkt(&["stop", "--force", &uuid]).ok();
+}
+
 #[test]
 fn a_pod_of_units_needs_no_process_of_ours() {
     let t = begin("pod_of_units");

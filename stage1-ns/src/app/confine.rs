@@ -46,7 +46,7 @@ fn run(plan: Plan<'_>, end: &ChildEnd) -> Result<std::convert::Infallible, Failu
     let process =
         plan.config.process().as_ref().ok_or_else(|| Failure::other("config.json has no process"))?;
     own_executable::hide()?;
-    outputs::connect(start.app.name(), start.launcher)?;
+    outputs::connect(start.pod.id(), start.app.name(), start.launcher)?;
     leave_terminal(process)?;
     if let Some(score) = process.oom_score_adj() {
         resource_limits::set_oom_score(open_proc()?, score)?;
