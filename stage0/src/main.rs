@@ -22,6 +22,7 @@ mod progress;
 mod spec;
 
 mod launch;
+mod oom;
 mod stage1;
 
 mod collect;

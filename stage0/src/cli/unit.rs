@@ -8,6 +8,7 @@ use super::command::Invocation;
 use super::{launch_flags, pods};
 use crate::exit::SUCCESS;
 use crate::launch::units;
+use crate::oom;
 
 /// Makes the sandbox: `unit up UUID`. Also when the unit is started anew, the pod being in `run` already.
 pub(crate) fn up(invocation: &Invocation) -> anyhow::Result<u8> {
@@ -42,7 +43,10 @@ pub(crate) fn ended(invocation: &Invocation) -> anyhow::Result<u8> {
     let pod = pod.with_context(|| format!("no matches found for {uuid:?}"))?;
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let exit = exit(variable("EXIT_CODE").as_deref(), variable("EXIT_STATUS").as_deref());
-    let result = variable("SERVICE_RESULT").unwrap_or_else(|| "unknown".to_owned());
+    let mut result = variable("SERVICE_RESULT").unwrap_or_else(|| "unknown".to_owned());
+    if result == "signal" && exit == Exit::Killed("KILL".to_owned()) && oom::killed_in_own_group() {
+        "oom-kill".clone_into(&mut result);
+    }
     let ended = Ended { at: jiff::Timestamp::now(), exit, result };
     let invocation_id = variable("INVOCATION_ID");
     pod.app(&app)?
