@@ -24,7 +24,7 @@ use stage1::running::Running;
 use stage1::seccomp::Filter;
 use stage1::users::{self, GROUP_ANNOTATION, USER_ANNOTATION};
 use stage1::verbs::{Entry, Terminal};
-use stage1::{commentary, control_group, own_executable, resource_limits};
+use stage1::{commentary, control_group, null_device, own_executable, resource_limits};
 use sys::clone::Parent;
 
 use relay::Relay;
@@ -38,6 +38,7 @@ pub(crate) fn enter(pod: &PodDir, app: &AppName, entry: &Entry) -> Result<u8, Fa
     let profile = config.linux().as_ref().and_then(|l| l.seccomp().as_ref());
     let filter = profile.map(Filter::of).transpose()?;
     let relay = Relay::new()?;
+    null_device::replace_standard()?;
 
     commentary::say(format_args!("join process {}", running.pid()));
     join(&running, &config)?;
@@ -139,8 +140,7 @@ impl Command<'_> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(|e| Failure::other(format!("arm the signal for the caller's end: {e}")))?;
         end.ready()?;
-        filter.load()?;
-        Err(program.exec().into())
+        end.finish(|| filter.load().err().unwrap_or_else(|| program.exec().into()))
     }
 
     /// The app's environment; in a terminal, also what kind it is.

@@ -88,6 +88,19 @@ impl ChildEnd {
             .0;
         if (n, word) == (1, [GO]) { Ok(()) } else { Err(error(Errno::PIPE)) }
     }
+
+    /// Takes the last step, which is becoming the program, with nothing open but the standard descriptors and this end.
+    /// Tells what `last` returns, and ends the process.
+    pub fn finish(&self, last: impl FnOnce() -> Failure) -> ! {
+        sys::descriptor::alone_with(self.0.as_fd(), |closed| {
+            let failure = match closed {
+                Ok(()) => last(),
+                Err(source) => ChannelError { act: "close what the program shall not have", source }.into(),
+            };
+            tell(self.0.as_fd(), &failure);
+            failure.status()
+        })
+    }
 }
 
 impl ParentEnd {

@@ -129,6 +129,7 @@ fn make_default(dir: &OwnedFd, name: &str, device: u64) -> rustix::io::Result<()
         Err(Errno::PERM) => {
             let host = rustix::mount::open_tree(CWD, Path::new("/dev").join(name), CLONE)?;
             check(&host, device)?;
+            crate::null_device::restrict(&host)?;
             attach(&host, make_file(dir, name)?)
         }
         Err(e) => Err(e),

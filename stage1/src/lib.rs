@@ -5,7 +5,7 @@
 //!
 //! 1. outside: [`own_executable`], [`tether`], [`backoff`], [`sandbox`] (the pod's namespaces), [`limits`],
 //!    [`channel`] (the process that will be the app);
-//! 2. in it, still in the host's tree: [`outputs`], [`namespaces`], [`rootfs`], [`mounts`], [`devices`], [`sysctls`],
+//! 2. in it, still in the host's tree: [`outputs`], [`null_device`], [`namespaces`], [`rootfs`], [`mounts`], [`devices`], [`sysctls`],
 //!    [`masks`], [`users`], then [`pivot`];
 //! 3. in the app's tree: [`resource_limits`], [`program`] (working directory), [`credentials`] with [`capabilities`]
 //!    and [`seccomp`], and [`program`] again, which executes.
@@ -29,6 +29,7 @@ pub mod masks;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
+pub mod null_device;
 pub mod outputs;
 pub mod own_executable;
 pub mod pivot;

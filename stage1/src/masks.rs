@@ -1,7 +1,7 @@
 //! Masked and read-only paths: parts of /proc and /sys that an app may not read, or not write.
 //!
-//! A file is covered with /dev/null, a directory with an empty read-only tmpfs. Nothing is trusted by name: the host's
-//! /dev/null is checked to be device 1:3, a path below /proc must lead to procfs and one below /sys to sysfs, and no
+//! A file is covered with the null device ([`null_device`]), a directory with an empty read-only tmpfs. Nothing is
+//! trusted by name: /dev/null is checked to be device 1:3, a path below /proc must lead to procfs and one below /sys to sysfs, and no
 //! link is followed. Otherwise an image or a neighbour could make the mask cover something else, or have something else
 //! mounted in its place (runc's CVE-2025-31133, CVE-2025-52565, CVE-2025-52881).
 
@@ -9,13 +9,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use pod::stage1::status;
-use rustix::fs::{CWD, FileType, OFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use sys::mount_attributes::{self, Change, Reach};
 
 use crate::failure::StepError;
 use crate::mounts::{attach, detached};
+use crate::null_device::{self, NullDeviceError};
 use crate::rootfs::Root;
 use crate::target;
 
@@ -40,12 +41,9 @@ pub enum MaskError {
         /// Which.
         path: PathBuf,
     },
-    /// The host's /dev/null is not what it should be.
-    #[error("the host's /dev/null is not the null device")]
-    NotNull,
-    /// The host's /dev/null cannot be opened.
-    #[error("open the host's /dev/null")]
-    Null(#[source] std::io::Error),
+    /// The null device could not be had.
+    #[error(transparent)]
+    Null(#[from] NullDeviceError),
 }
 
 impl StepError for MaskError {
@@ -63,12 +61,11 @@ pub fn apply(root: &Root, masked: &[String], read_only: &[String]) -> Result<(),
             })?;
         }
     }
-    let mut null = None;
     for path in masked.iter().map(Path::new) {
         if let Some(fd) = find(root, path, "mask")? {
             let covered = match is_directory(&fd) {
                 Ok(true) => cover_directory(&fd),
-                Ok(false) => cover_file(&fd, null_device(&mut null)?),
+                Ok(false) => attach(null_device::mount()?, &fd),
                 Err(e) => Err(e),
             };
             covered.map_err(|e| MaskError::Io { act: "mask", path: path.into(), source: e.into() })?;
@@ -124,29 +121,6 @@ fn cover_directory(fd: &OwnedFd) -> rustix::io::Result<()> {
         attributes,
     )?;
     attach(&empty, fd)
-}
-
-fn cover_file(fd: &OwnedFd, null: &OwnedFd) -> rustix::io::Result<()> {
-    attach(clone(null, OpenTreeFlags::empty())?, fd)
-}
-
-/// The host's null device, opened once.
-fn null_device(null: &mut Option<OwnedFd>) -> Result<&OwnedFd, MaskError> {
-    let fd = match null.take() {
-        Some(fd) => fd,
-        None => {
-            let fd = rustix::mount::open_tree(CWD, "/dev/null", OpenTreeFlags::OPEN_TREE_CLOEXEC)
-                .map_err(|e| MaskError::Null(e.into()))?;
-            let stat = rustix::fs::fstat(&fd).map_err(|e| MaskError::Null(e.into()))?;
-            let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-                && stat.st_rdev == rustix::fs::makedev(1, 3);
-            if !is_null {
-                return Err(MaskError::NotNull);
-            }
-            fd
-        }
-    };
-    Ok(null.insert(fd))
 }
 
 fn clone(fd: &OwnedFd, extra: OpenTreeFlags) -> rustix::io::Result<OwnedFd> {

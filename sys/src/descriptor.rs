@@ -1,6 +1,7 @@
 //! Descriptors that are inherited, and those that must not be.
 
-use std::os::fd::{OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
@@ -17,6 +18,29 @@ pub fn close_on_exec_from_3() -> rustix::io::Result<()> {
     }
 }
 
+/// Closes every descriptor from 3 up but `keep`, whoever opened it, runs `last`, and ends the process with the status
+/// that it returns, without running anybody's destructors. `last` is told whether closing worked, and must use no
+/// descriptor but 0, 1, 2 and `keep`: it is for executing a program.
+///
+/// Close-on-exec is not enough for that. execve(2) looks the program up while everything is still open, so that
+/// `/proc/self/fd/3/../..` leads out of any root (runc's CVE-2024-21626, its third form); so can the interpreter that
+/// a script or a binary names.
+pub fn alone_with(keep: BorrowedFd<'_>, last: impl FnOnce(io::Result<()>) -> u8) -> ! {
+    let keep = u32::try_from(keep.as_raw_fd()).unwrap_or(0);
+    let below = if keep > 3 { close_range(3, keep - 1) } else { Ok(()) };
+    let closed = below.and_then(|()| close_range(keep.max(2).saturating_add(1), u32::MAX));
+    crate::clone::exit_now(last(closed))
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: close_range(2) closes descriptors under their owners. The only caller does not return: no owner uses or
+    // closes its descriptor afterwards, and none of them backs memory.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A descriptor of our own for the open file description behind number `fd`, which this process inherited; close-on-exec.
 /// A lock that belongs to the description is shared, as with dup(2).
 pub fn inherited(fd: RawFd) -> rustix::io::Result<OwnedFd> {
@@ -26,8 +50,6 @@ pub fn inherited(fd: RawFd) -> rustix::io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-
     use super::*;
 
     #[test]

@@ -20,7 +20,7 @@ use stage1::program::{self, Program};
 use stage1::rootfs::{Root, RootParts};
 use stage1::seccomp::Filter;
 use stage1::sysctls::{self, Scope};
-use stage1::{devices, masks, outputs, own_executable, pivot, resource_limits, users};
+use stage1::{devices, masks, null_device, outputs, own_executable, pivot, resource_limits, users};
 
 use super::Start;
 
@@ -47,6 +47,7 @@ fn run(plan: Plan<'_>, end: &ChildEnd) -> Result<std::convert::Infallible, Failu
         plan.config.process().as_ref().ok_or_else(|| Failure::other("config.json has no process"))?;
     own_executable::hide()?;
     outputs::connect(start.pod.id(), start.app.name(), start.launcher)?;
+    null_device::replace_standard()?;
     leave_terminal(process)?;
     if let Some(score) = process.oom_score_adj() {
         resource_limits::set_oom_score(open_proc()?, score)?;
@@ -68,8 +69,7 @@ fn run(plan: Plan<'_>, end: &ChildEnd) -> Result<std::convert::Infallible, Failu
     let filter = Privileges::of(process, identity, plan.filter)?.assume()?;
     start.tether.arm_in_child()?;
     end.ready()?;
-    filter.load()?;
-    Err(program.exec().into())
+    end.finish(|| filter.load().err().unwrap_or_else(|| program.exec().into()))
 }
 
 /// Mounts the root and everything in it, in the app's own mount namespace.

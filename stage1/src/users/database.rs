@@ -36,7 +36,7 @@ pub(super) fn read(root: impl AsFd, file: &'static str) -> Result<String, UserEr
         Err(e) => return Err(UserError::Read(file, e.into())),
     };
     let stat = rustix::fs::fstat(&fd).map_err(|e| UserError::Read(file, e.into()))?;
-    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && !is_kernels(&fd);
     if !is_file || u64::try_from(stat.st_size).is_ok_and(|size| size > MAX_FILE) {
         return Err(UserError::NotAFile(file));
     }
@@ -46,6 +46,15 @@ pub(super) fn read(root: impl AsFd, file: &'static str) -> Result<String, UserEr
         .read_to_end(&mut bytes)
         .map_err(|e| UserError::Read(file, e))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A link of the image can lead to the app's procfs or sysfs, where reading does things: /proc/kmsg takes the messages of
+/// the host's kernel away from whoever they are for.
+fn is_kernels(fd: impl AsFd) -> bool {
+    const PROC: u64 = 0x9fa0;
+    const SYSFS: u64 = 0x6265_6572;
+    let kind = rustix::fs::fstatfs(fd).ok().and_then(|s| u64::try_from(s.f_type).ok());
+    kind.is_none_or(|kind| kind == PROC || kind == SYSFS)
 }
 
 /// passwd(5): name, password, uid, gid, comment, home, shell. Broken lines are no accounts.
