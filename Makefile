@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PREFIX ?= /usr
 DESTDIR ?=
+# Where the binaries to install are.
+BUILD ?= target/release
 CARGO ?= cargo
 
 .PHONY: help setup setup-bench build release lint test demo bench install clean
@@ -46,9 +48,9 @@ bench: setup-bench release ## The numbers, beside the peers'
 	$(CARGO) bench -p tests
 
 install: ## Install binaries, units and manuals below $(DESTDIR)$(PREFIX)
-	@test -x target/release/rkt || { echo "build first: make release" >&2; exit 1; }
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/rkt target/release/kubelet
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/lib/rkt target/release/stage1-ns
+	@test -x $(BUILD)/rkt || { echo "there is no $(BUILD)/rkt; build first: make release" >&2; exit 1; }
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/rkt $(BUILD)/kubelet
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/lib/rkt/stage1 $(BUILD)/stage1-ns
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system dist/systemd/*.service dist/systemd/*.timer
 	install -D -m 0644 dist/tmpfiles.d/rkt.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/rkt.conf
 	install -D -m 0644 dist/sysusers.d/rkt.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/rkt.conf
