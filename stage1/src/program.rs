@@ -138,10 +138,16 @@ fn value<'a>(environment: &'a [String], name: &str) -> Option<&'a str> {
     environment.iter().rev().find_map(|e| e.split_once('=').filter(|(n, _)| *n == name).map(|(_, v)| v))
 }
 
-/// Leaves the next program three descriptors, default signal actions, and files that only their owner can write to.
+/// Leaves the next program three descriptors, default signal actions, and a session keyring of its own: the one that was
+/// inherited holds the keys of whoever started us.
 pub fn clean_slate() -> Result<(), Failure> {
     let failure = |act: &str, e: std::io::Error| Failure::other(format!("{act}: {e}"));
     sys::descriptor::close_on_exec_from_3().map_err(|e| failure("close descriptors", e.into()))?;
+    match sys::keyring::join_new_session() {
+        // A kernel without keys, or one that does not let us near them: the app cannot get at any either.
+        Ok(()) | Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {}
+        Err(e) => return Err(failure("make a session keyring", e.into())),
+    }
     sys::signal::reset().map_err(|e| failure("reset signals", e))
 }
 

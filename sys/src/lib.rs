@@ -9,13 +9,14 @@
 //! * [`clone`](mod@clone), [`namespace`], [`exec`]: making processes and becoming others;
 //! * [`mount_attributes`] is mount_setattr(2);
 //! * [`executable`]: a way to a program's file that nobody can write through;
-//! * [`seccomp`], [`signal`], [`descriptor`], [`network`]: one call or two each.
+//! * [`seccomp`], [`signal`], [`descriptor`], [`network`], [`keyring`]: one call or two each.
 
 pub mod clone;
 pub mod descriptor;
 pub mod exec;
 pub mod executable;
 pub mod journal_stream;
+pub mod keyring;
 pub mod mount_attributes;
 pub mod namespace;
 pub mod network;
