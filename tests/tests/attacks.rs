@@ -186,7 +186,8 @@ fn no_working_directory_is_outside() {
 /// CVE-2019-5736: the image's program is `#!/proc/self/exe`, which is the stage1. A trap in the way of its dynamic linker
 /// keeps it there while somebody in the pod opens the file for writing.
 ///
-/// Verified: without the read-only mount the kernel says ETXTBSY, which is over when the stage1 is not executed any more.
+/// Two defences stand behind one another: `rkt` executes the stage1 through a read-only mount, and so does the stage1 when
+/// its launcher has not. With both gone the kernel says ETXTBSY, which is over when nobody executes the stage1 any more.
 #[test]
 fn the_stage1_cannot_be_overwritten_from_a_pod() {
     let t = begin("own_executable");
@@ -609,4 +610,53 @@ fn enter_brings_nothing_along() {
     assert!(limit.code().is_some_and(|code| code != 0), "{limit}");
     let _ = stop(&t, child, &uuid);
     let _ = sleeper.wait(SOON).unwrap();
+}
+
+/// The signal for the launcher's end is armed in the app's own process, which can disarm it; then it outlives a killed
+/// `rkt run`. Collecting the pod ends it.
+///
+/// Verified: before `down` killed what is left, the app went on without a pod.
+#[test]
+fn an_app_that_disarms_its_tether_ends_with_its_pod() {
+    let t = begin("tether");
+    let image = Registry::shared(Kind::Hybrid).image(Fixture::Python3);
+    let python = "import ctypes,time\nctypes.CDLL(None).prctl(1,0)\nprint('up')\ntime.sleep(7654.125)";
+    let mut child =
+        t.rkt_command(&["run", &image, "--exec=/usr/bin/python3", "--", "-c", python]).spawn().unwrap();
+    child.wait_for("up", SOON).unwrap();
+    child.signal(9).unwrap();
+    let _ = child.wait(SOON).unwrap();
+    let alive = || t.sh("pgrep -c -f 'sleep[(]7654.125[)]$' || true").ok().to_owned();
+    assert_eq!(alive(), "1", "the canary: it outlived its launcher");
+    assert!(t.rkt(&["gc", "--grace-period=0s"]).ok().contains("Garbage collecting pod"));
+    assert_eq!(alive(), "0");
+}
+
+/// An app without a filter of system calls gets at keys; not at those of whoever started it.
+///
+/// Verified: with the inherited session keyring the app reads the key.
+#[test]
+fn keys_of_the_caller_are_not_the_apps() {
+    let t = begin("keys");
+    // add_key, request_key and keyctl; -3 is the session keyring.
+    let (add, request, control) =
+        if cfg!(target_arch = "aarch64") { (217, 218, 219) } else { (248, 249, 250) };
+    let with_key =
+        format!("my @k = qw(user mark secret); syscall({add}, @k, 6, -3) > 0 or die $!; exec @ARGV");
+    let read = format!(
+        "import ctypes\nl=ctypes.CDLL(None)\nb=ctypes.create_string_buffer(32)\n\
+         k=l.syscall({request},b'user',b'mark',0,0)\nl.syscall({control},11,k,b,32,0)\nprint('key',b.value.decode())"
+    );
+    let look = format!(
+        "my @k = qw(user mark); my $b = 'x' x 32; my $k = syscall({request}, @k, 0, 0); \
+         syscall({control}, 11, $k, $b, 32, 0); print substr($b, 0, 6)"
+    );
+    let canary = t.run(&["perl", "-e", &with_key, "perl", "-e", &look]);
+    assert_eq!(canary.ok(), "secret", "the canary: whoever starts the pod has the key");
+    let image = Registry::shared(Kind::Hybrid).image(Fixture::Python3);
+    let data = format!("--dir={}", t.data());
+    let flags =
+        ["--insecure-options=image,seccomp", "run", &image, "--exec=/usr/bin/python3", "--", "-c", &read];
+    let out = t.run(&[&["perl", "-e", &with_key, "rkt", &data], flags.as_slice()].concat());
+    assert_eq!(out.ok(), "key", "{out}");
 }
