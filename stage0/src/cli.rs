@@ -72,14 +72,17 @@ fn answer(request: Request, log: Log) -> u8 {
         Request::Help(command) => help::command(command, &mut std::io::stdout()),
         Request::Overview(group) => help::overview(group, &mut std::io::stdout()),
     };
-    printed.map_or_else(|e| fail(log, e), |()| exit::SUCCESS)
+    match printed {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => fail(log, e),
+        _ => exit::SUCCESS,
+    }
 }
 
 fn run(invocation: &Invocation) -> u8 {
     for sentence in invocation.flags.deprecations(invocation.command.flags) {
         invocation.log().say(sentence);
     }
-    match (invocation.command.run)(invocation) {
+    match invocation.check().and_then(|()| (invocation.command.run)(invocation)) {
         Ok(status) => status,
         Err(e) if is_closed_pipe(&e) => exit::SUCCESS,
         Err(e) => {

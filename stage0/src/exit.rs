@@ -54,6 +54,12 @@ impl Log {
     }
 }
 
+/// Prints a line about work that is done. That nobody reads it, or that there is no room for it where it goes, must not
+/// keep a command from the rest of its work: `rkt gc` may be what makes room.
+pub(crate) fn report(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// The exit status that an error asks for.
 pub(crate) fn status(error: &anyhow::Error) -> u8 {
     error.chain().find_map(|e| e.downcast_ref::<Special>()).map_or(FAILURE, |special| special.status)

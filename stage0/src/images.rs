@@ -47,6 +47,8 @@ pub(crate) struct Found {
     pub(crate) config: ImageConfiguration,
     /// The layers' trees, bottom first.
     pub(crate) layers: Vec<PathBuf>,
+    /// Whether it has links to /dev/stdout or /dev/stderr.
+    pub(crate) opens_outputs: bool,
     /// Keeps garbage collection away.
     pub(crate) _pin: Option<image::Pin>,
 }
@@ -60,7 +62,13 @@ pub(crate) enum ImageError {
     Unnamed,
     #[error("image {name:?} was built for {platform}, and this machine is {host}")]
     Platform { name: String, platform: String, host: String },
-    #[error("read the credentials for registries")]
+    #[error("{0:?} is the id of an ACI; images here have ids that begin with sha256-")]
+    AciId(String),
+    #[error(
+        "{0:?} is an ACI, which is not supported: images are those of registries, oci: and docker-archive:"
+    )]
+    Aci(String),
+    #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -76,7 +84,7 @@ impl<'a> Images<'a> {
 
     /// Finds or fetches the image that `text` names.
     pub(crate) fn find(&self, text: &str) -> Result<Found, ImageError> {
-        let name: ImageName = text.parse().map_err(|e| ImageError::Name(text.to_owned(), e))?;
+        let name = parse_name(text)?;
         let image = self.fetch(&name)?;
         self.found(&name, image)
     }
@@ -87,7 +95,11 @@ impl<'a> Images<'a> {
         match (&image.name, image.id.as_str()) {
             (None, "") => Err(ImageError::Unnamed),
             (Some(name), "") => self.find(&full_name(name, version)),
+            // An id is never looked for in a registry, whatever it looks like.
             (name, id) => {
+                if let Err(source) = id.parse::<image::IdPrefix>() {
+                    return Err(ImageError::Name(id.to_owned(), source));
+                }
                 let mut found = self.find(id)?;
                 if let Some(name) = name {
                     (found.name, found.version) = (name.clone(), version.map(str::to_owned));
@@ -155,6 +167,7 @@ impl<'a> Images<'a> {
             version,
             config: image.config,
             layers: image.layers,
+            opens_outputs: image.opens_outputs,
             _pin: Some(image.pin),
         })
     }
@@ -180,6 +193,18 @@ impl Found {
     pub(crate) fn full_name(&self) -> String {
         full_name(&self.name, self.version.as_deref())
     }
+}
+
+/// Reads the name of an image. What rkt 1.30 took and we do not gets a sentence of its own: as a name it would be looked
+/// for in a registry.
+pub(crate) fn parse_name(text: &str) -> Result<ImageName, ImageError> {
+    if text.starts_with("sha512-") {
+        return Err(ImageError::AciId(text.to_owned()));
+    }
+    if text.ends_with(".aci") || text.starts_with("https://") || text.starts_with("http://") {
+        return Err(ImageError::Aci(text.to_owned()));
+    }
+    text.parse().map_err(|e| ImageError::Name(text.to_owned(), e))
 }
 
 /// Opens the image store of a data directory.

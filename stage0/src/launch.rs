@@ -13,6 +13,7 @@ use std::net::IpAddr;
 
 use pod::launch::{Ipc, Launch, Launcher, Net};
 use pod::{LockedPod, Phase, PodError, TransitionError};
+use sys::journal_stream;
 
 use crate::stage1::Stage1Error;
 
@@ -115,12 +116,11 @@ fn enter_run(pod: &mut LockedPod, launcher: Launcher, settings: &Settings) -> Re
 /// The invocation in whose log our output ends up: the journal says which stream it reads in `$JOURNAL_STREAM`
 /// (systemd.exec(5)).
 fn journal_invocation() -> Option<String> {
-    let stream = std::env::var("JOURNAL_STREAM").ok()?;
     let id = std::env::var("INVOCATION_ID").ok().filter(|id| !id.is_empty())?;
-    let is_stream = |stat: rustix::io::Result<rustix::fs::Stat>| {
-        stat.is_ok_and(|s| format!("{}:{}", s.st_dev, s.st_ino) == stream)
-    };
-    let ours =
-        is_stream(rustix::fs::fstat(std::io::stdout())) || is_stream(rustix::fs::fstat(std::io::stderr()));
-    ours.then_some(id)
+    writes_to_journal().then_some(id)
+}
+
+/// Whether our output, and so that of the apps that we run ourselves, is a stream of the journal.
+pub(crate) fn writes_to_journal() -> bool {
+    journal_stream::is_stream(std::io::stdout()) || journal_stream::is_stream(std::io::stderr())
 }

@@ -2,7 +2,8 @@
 //! stays behind a pod that systemd runs, and a `rkt run` ends with its pod.
 //!
 //! * [`cli`]: one file per command; the command line is read in two steps, words first, then a checked plan;
-//! * [`images`], [`progress`]: the image store and fetching; [`appc`]: images as appc describes them;
+//! * [`images`], [`progress`]: the image store and fetching; [`uses`]: which of them pods use; [`appc`]: images as appc
+//!   describes them;
 //! * [`prepare`]: from a request to a pod's directory; [`spec`]: an app's `config.json`;
 //! * [`stage1`], [`launch`]: calling the isolator, directly or inside systemd's units;
 //! * [`report`]: what `list` and `status` know about a pod; [`table`], [`time`]: how they show it;
@@ -20,6 +21,7 @@ mod images;
 mod prepare;
 mod progress;
 mod spec;
+mod uses;
 
 mod launch;
 mod oom;

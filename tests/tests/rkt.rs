@@ -304,7 +304,7 @@ fn images_of_pods_stay() {
     let t = begin("images_of_pods");
     let uuid = t.rkt(&["prepare", "--quiet", &busybox(), "--exec=/bin/true"]).ok().to_owned();
     let refused = t.rkt(&["image", "rm", &busybox()]);
-    assert!(refused.fails_with(254).contains("is used by a pod"), "{refused}");
+    assert!(refused.fails_with(254).contains(&format!("is used by pod \"{uuid}\"")), "{refused}");
     let _ = t.rkt(&["image", "gc", "--grace-period=0s"]).ok();
     let _ = t.rkt(&["run-prepared", &uuid]).ok();
     let _ = t.rkt(&["rm", &uuid]).ok();
@@ -495,10 +495,12 @@ fn bad_input_gets_a_sentence_and_leaves_nothing() {
         &format!("{}/empty.json", t.scratch()),
         r#"{"acVersion":"0.8.11","acKind":"PodManifest","apps":[]}"#,
     );
-    let (odd, empty) = (
-        format!("--pod-manifest={}/odd.json", t.scratch()),
-        format!("--pod-manifest={}/empty.json", t.scratch()),
+    t.write_file(
+        &format!("{}/aci.json", t.scratch()),
+        r#"{"acVersion":"0.8.11","acKind":"PodManifest","apps":[{"name":"a","image":{"id":"sha512-abc"}}]}"#,
     );
+    let [odd, empty, aci] =
+        ["odd", "empty", "aci"].map(|name| format!("--pod-manifest={}/{name}.json", t.scratch()));
     let (unknown, wrong) =
         (format!("{address}/nobody/knows:1"), format!("{address}/busybox@sha256:{}", "0".repeat(64)));
     let table: &[(&[&str], &str)] = &[
@@ -528,6 +530,12 @@ fn bad_input_gets_a_sentence_and_leaves_nothing() {
         (&["status", ""], "UUID cannot be empty"),
         (&["image", "rm", "sha256-a"], "sha256-a"),
         (&["fetch", "docker-archive:/not/there.tar"], "/not/there.tar"),
+        // What rkt 1.30 took: none of it is a name to look for in a registry.
+        (&["prepare", "sha512-abcdef"], "is the id of an ACI"),
+        (&["fetch", "https://example.com/etcd.aci"], "is an ACI"),
+        (&["image", "rm", "sha512-abcdef"], "is the id of an ACI"),
+        (&["prepare", &aci], "\"sha512-abc\" is not an image id"),
+        (&["gc", "12345678"], "unexpected argument \"12345678\""),
     ];
     for (words, sentence) in table {
         let output = t.rkt(words);
@@ -546,8 +554,117 @@ fn bad_input_gets_a_sentence_and_leaves_nothing() {
     assert!(unwritable.fails_with(254).contains("/not/there/uuid"), "{unwritable}");
     assert_eq!(directories(&t), "");
     assert_eq!(t.rkt(&[]).code(), Some(2));
+    let gone = t.rkt(&["trust", "--root"]);
+    assert!(gone.fails_with(254).contains("\"rkt trust\" is not supported: "), "{gone}");
     let missing = t.rkt(&["status", "--uuid-file=/not/there"]);
     assert!(missing.fails_with(1).contains("/not/there"), "{missing}");
+}
+
+/// Commands that only look made the store, and so failed for whoever may not.
+#[test]
+fn looking_makes_no_data_directory() {
+    let t = begin("looking_makes_nothing");
+    let nobody = "setpriv --reuid=65534 --clear-groups $(command -v rkt)";
+    let dir = format!("{}/none", t.scratch());
+    for rkt in ["rkt", nobody] {
+        let say = |words: &str| t.sh(&format!("{rkt} --dir={dir} {words}"));
+        assert_eq!(json(&say("list --format=json")), serde_json::json!([]));
+        assert_eq!(json(&say("image list --format=json-pretty")), serde_json::json!([]));
+        assert_eq!(say("image list --no-legend").ok(), "");
+        assert_eq!(say("image gc").ok(), "");
+        assert!(say("image rm a").fails_with(254).contains("\"a\" is not in the store"));
+        assert!(say("status a").fails_with(254).contains("no matches found for \"a\""));
+    }
+    let _ = t.sh(&format!("test ! -e {dir}")).ok();
+}
+
+/// `rkt help | head -1` complained of a broken pipe, and `rkt gc > file` did not collect when the disk was full.
+#[test]
+fn what_nobody_reads_keeps_no_command_from_its_work() {
+    let t = begin("nobody_reads");
+    for command in ["help", "help run", "list", "version", "image list"] {
+        let output = t.sh(&format!("{{ rkt {command}; echo $? >&2; }} | true"));
+        assert_eq!(output.stderr, "0\n", "{command}: {output}");
+    }
+    let rkt = format!("rkt --dir={}", t.data());
+    let (child, uuid) = spawn(&t, "app", FOREVER);
+    let stopped = t.sh(&format!("{{ {rkt} stop {uuid}; echo $? >&2; }} | true"));
+    assert_eq!(stopped.stderr, "0\n", "{stopped}");
+    let _ = child.wait(SOON).unwrap().ok();
+    let _ = t.sh(&format!("{rkt} rm {uuid} > /dev/full")).ok();
+    let _ = run(&t, &[], "true").ok();
+    let _ = t.sh(&format!("{rkt} gc --grace-period=0s > /dev/full")).ok();
+    assert_eq!(directories(&t), "");
+    let _ = t.sh(&format!("{rkt} image gc --grace-period=0s > /dev/full")).ok();
+    assert_eq!(t.sh(&format!("ls {}/cas/image", t.data())).ok(), "");
+}
+
+#[test]
+fn an_app_that_has_ended_shows_its_status_while_others_run() {
+    let t = begin("ended_beside_running");
+    let (image, file) = (busybox(), format!("{}/uuid", t.scratch()));
+    let save = format!("--uuid-file-save={file}");
+    let script = "echo up; while ! test -e /go; do sleep 0.05; done; exit 4";
+    let a = [&image, "--name=a", "--exec=/bin/true", "---"];
+    let b = [&image, "--name=b", "--exec=/bin/sh", "--", "-c", script, "---"];
+    let c = [&image, "--name=c", "--exec=/bin/sh", "--", "-c", FOREVER];
+    let mut child = t.rkt_command(&[&["run", &save][..], &a, &b, &c].concat()).spawn().unwrap();
+    child.wait_for("up", SOON).unwrap();
+    let uuid = String::from_utf8(t.read_file(&file)).unwrap();
+    let _ = t.sh(&format!(
+        "for i in $(seq 100); do rkt --dir={} status {uuid} | grep -q app-a= && break; sleep 0.05; done",
+        t.data()
+    ));
+    let status = t.rkt(&["status", &uuid]);
+    assert!(status.ok().starts_with("state=running\n") && status.ok().ends_with("\napp-a=0"), "{status}");
+    let entered = t.rkt(&["enter", "--app=a", &uuid, "true"]);
+    assert!(entered.fails_with(254).starts_with("enter: app \"a\" of pod"), "{entered}");
+    let _ = t.rkt(&["enter", "--app=b", &uuid, "touch", "/go"]).ok();
+    // Which of them ended the pod would otherwise be anybody's guess.
+    let output = child.wait(SOON).unwrap();
+    assert!(
+        output.fails_with(4).contains("run: app \"b\" ended with status 4: stopping the others"),
+        "{output}"
+    );
+}
+
+/// An image with a link such as nginx's: `access.log -> /dev/stdout`.
+fn opener(t: &Test<'_>) -> String {
+    let dir = format!("{}/opener", t.scratch());
+    let script = format!(
+        r#"mkdir -p {dir}/root/var/log && cd {dir} && ln -s /dev/stdout root/var/log/access.log
+           tar -C root -cf layer.tar .
+           echo '{{"os":"linux","architecture":"amd64","rootfs":{{"type":"layers","diff_ids":["sha256:'$(sha256sum layer.tar | cut -d' ' -f1)'"]}},"config":{{"Cmd":["/bin/none"]}}}}' |
+               sed "s/amd64/$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')/" > config.json
+           echo '[{{"Config":"config.json","RepoTags":["opener:1"],"Layers":["layer.tar"]}}]' > manifest.json
+           tar -cf opener.tar manifest.json config.json layer.tar"#
+    );
+    let _ = t.sh(&script).ok();
+    format!("docker-archive:{dir}/opener.tar")
+}
+
+#[test]
+fn an_app_that_will_open_its_output_by_name_is_warned_of() {
+    let t = begin("opens_outputs");
+    let image = opener(&t);
+    let prepared = t.rkt(&["prepare", "--quiet", &image, "--name=web"]);
+    assert_eq!(prepared.ok().len(), 36, "{prepared}");
+    assert_eq!(prepared.stderr.lines().count(), 1, "{prepared}");
+    assert!(
+        prepared.stderr.starts_with("prepare: app web: ") && prepared.stderr.contains("ENXIO"),
+        "{prepared}"
+    );
+    let quiet = t.rkt(&["prepare", &busybox()]);
+    assert_eq!((quiet.success(), quiet.stderr.as_str()), (true, ""));
+    // A terminal or a pipe can be opened; the journal's socket cannot.
+    let ran = t.rkt(&["run", &image, "--name=web"]);
+    assert!(!ran.fails_with(203).contains("ENXIO"), "{ran}");
+    let unit = format!(
+        "systemd-run --quiet --wait --unit=opener $(command -v rkt) --dir={} run {image} --name=web || true
+         journalctl --sync; journalctl --output=cat --unit=opener",
+        t.data()
+    );
+    assert!(t.sh(&unit).ok().contains("run: app web: "), "{}", t.sh(&unit));
 }
 
 #[test]

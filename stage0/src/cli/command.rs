@@ -76,8 +76,47 @@ pub(crate) enum Request {
 pub(crate) enum RequestError {
     #[error("unknown command {0:?} (see \"rkt help\")")]
     Unknown(String),
+    #[error("\"rkt {name}\" is not supported: {reason}")]
+    Gone { name: String, reason: &'static str },
     #[error(transparent)]
     Flag(#[from] FlagError),
+}
+
+/// Commands of rkt 1.30 that do not exist here, and why or what to do.
+const GONE: &[(&str, &str)] = &[
+    ("api-service", "programs ask \"rkt list --format=json\" and \"rkt status --format=json\""),
+    ("app", "the apps of a pod are decided when it is prepared"),
+    ("attach", "see \"rkt run --interactive\" and \"rkt logs\""),
+    ("completion", "it is not available yet"),
+    ("config", "the configuration files are read as they are"),
+    ("export", "there are no ACIs here; an image is made by what builds OCI images"),
+    ("image export", "there are no ACIs here; images are copied from registry to registry by other programs"),
+    ("image extract", "it is not available yet"),
+    ("image render", "images are unpacked when they are fetched"),
+    ("image verify", "layers are verified when they are fetched, and read-only for pods"),
+    ("metadata-service", "there is none"),
+    ("trust", "images of registries are verified by digest, not by signature"),
+];
+
+impl RequestError {
+    fn unknown(name: String) -> Self {
+        match GONE.iter().find(|(gone, _)| *gone == name) {
+            Some((_, reason)) => Self::Gone { name, reason },
+            None => Self::Unknown(name),
+        }
+    }
+}
+
+impl Invocation {
+    /// Refuses words after a command that takes none: `rkt gc UUID` does not mean that pod.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        match self.words.first() {
+            Some(word) if self.command.arguments.is_empty() => {
+                anyhow::bail!("unexpected argument {word:?} (see --help)")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Command {
@@ -114,7 +153,7 @@ pub(crate) fn parse(mut args: Vec<String>, commands: &'static [Command]) -> Resu
     let visible = commands.iter().filter(|c| c.grammar != Grammar::Hidden).map(Command::group);
     let hidden = || commands.iter().map(Command::group).find(|group| *group == word);
     let group =
-        complete(&word, visible).or_else(hidden).ok_or_else(|| RequestError::Unknown(word.clone()))?;
+        complete(&word, visible).or_else(hidden).ok_or_else(|| RequestError::unknown(word.clone()))?;
     let mut members = commands.iter().filter(|c| c.group() == group);
     if let Some(command) = members.clone().find(|c| c.name == group) {
         return Ok(Parsed { command: Some(command), request: invocation(command, args) });
@@ -124,7 +163,7 @@ pub(crate) fn parse(mut args: Vec<String>, commands: &'static [Command]) -> Resu
     };
     let leaf = complete(&word, members.clone().map(Command::leaf));
     let command = leaf.and_then(|leaf| members.find(|c| c.leaf() == leaf));
-    let command = command.ok_or_else(|| RequestError::Unknown(format!("{group} {word}")))?;
+    let command = command.ok_or_else(|| RequestError::unknown(format!("{group} {word}")))?;
     Ok(Parsed { command: Some(command), request: invocation(command, args) })
 }
 
@@ -153,7 +192,7 @@ fn help(args: &[String], commands: &'static [Command]) -> Result<Request, Reques
             .map(Request::Help)
             .ok_or(RequestError::Unknown(name.to_owned())),
         (None, Some(group)) => Ok(Request::Overview(Some(group))),
-        (None, None) => Err(RequestError::Unknown(name)),
+        (None, None) => Err(RequestError::unknown(name)),
     }
 }
 
@@ -262,6 +301,26 @@ mod tests {
         for unknown in [&["r"][..], &["st"], &["uni"], &["nope"], &["image", "nope"], &["--debug", "x"]] {
             assert!(parsed(unknown).unwrap_err().contains("unknown command"), "{unknown:?}");
         }
+    }
+
+    #[test]
+    fn commands_that_rkt_had_are_not_just_unknown() {
+        for words in [
+            &["trust", "--root", "x"][..],
+            &["app", "list"],
+            &["image", "export", "a", "b"],
+            &["help", "config"],
+        ] {
+            assert!(parsed(words).unwrap_err().contains("is not supported: "), "{words:?}");
+        }
+        assert!(GONE.iter().all(|(gone, _)| COMMANDS.iter().all(|c| c.name != *gone)));
+    }
+
+    #[test]
+    fn a_word_too_many_is_not_ignored() {
+        assert!(parsed(&["gc", "12345678"]).unwrap().1.check().unwrap_err().to_string().contains("12345678"));
+        assert!(parsed(&["gc"]).unwrap().1.check().is_ok());
+        assert!(parsed(&["rm", "12345678"]).unwrap().1.check().is_ok());
     }
 
     #[test]

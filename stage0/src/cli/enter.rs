@@ -4,15 +4,15 @@ use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
-use pod::attempt::AppDir;
+use anyhow::{Context as _, bail, ensure};
+use pod::attempt::{AppDir, AppState};
 use pod::stage1::Verb;
 use pod::{AppName, PodDir, State};
 
 use super::command::Invocation;
 use super::flag::{Flag, value};
 use super::pods;
-use crate::stage1;
+use crate::{report, stage1};
 
 /// The command's own flags.
 pub(crate) const FLAGS: &[Flag] = &[value("app", "", "name of the app to enter within the specified pod")];
@@ -29,6 +29,9 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
         bail!("pod {:?} isn't currently running", pod.id().to_string());
     }
     let app = choose(invocation, &pod)?;
+    let running =
+        report::pod(&pod)?.apps.iter().any(|a| a.name == app.as_str() && a.state == AppState::Running);
+    ensure!(running, "app {:?} of pod {:?} is not running", app.as_str(), pod.id().to_string());
     let command = match command {
         [] => vec![shell(invocation, &pod.app(&app)?)],
         given => given.to_vec(),

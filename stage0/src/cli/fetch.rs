@@ -2,15 +2,15 @@
 
 use std::io::Write as _;
 
-use anyhow::{Context as _, ensure};
-use image::{ImageName, PullPolicy};
+use anyhow::ensure;
+use image::PullPolicy;
 
 use super::apps::{self, Tables};
 use super::command::Invocation;
 use super::flag::{Flag, Refused, refused, switch, value};
 use super::global::{GLOBAL_FLAGS, policy};
 use crate::exit::SUCCESS;
-use crate::images::Images;
+use crate::images::{Images, parse_name};
 
 /// The command's own flags.
 pub(crate) const FLAGS: &[Flag] = &[
@@ -33,9 +33,9 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     ensure!(words.iter().all(|word| word.args.is_none()), "app arguments unsupported");
     let policy = policy(&flags, PullPolicy::Update)?;
     let data = invocation.data_dir()?;
-    let images = Images::open(&data, &policy).context("cannot open the image store")?;
+    let images = Images::open(&data, &policy)?;
     for word in words {
-        let name: ImageName = word.image.parse().with_context(|| format!("image {:?}", word.image))?;
+        let name = parse_name(&word.image)?;
         let id = images.fetch(&name)?.id.to_string();
         let shown =
             if flags.switch("full") { id } else { id.chars().take("sha256-".len() + SHORT).collect() };

@@ -1,6 +1,5 @@
 //! `rkt gc`: marks what is over, deletes what was marked long enough ago. `docs/pod-lifecycle.md`.
 
-use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
@@ -9,7 +8,7 @@ use pod::{Phase, PodDir};
 use super::command::Invocation;
 use super::flag::{Flag, Given, switch, value};
 use super::pods;
-use crate::exit::{Log, SUCCESS};
+use crate::exit::{self, Log, SUCCESS};
 use crate::{collect, time};
 
 /// The command's own flags.
@@ -115,6 +114,6 @@ fn delete(pod: PodDir, plan: &Plan) -> anyhow::Result<()> {
         Phase::Embryo | Phase::Prepare | Phase::Prepared | Phase::Run => return Ok(()),
     }
     let Some(pod) = pods::lock(pod)? else { return Ok(()) };
-    writeln!(std::io::stdout(), "Garbage collecting pod {id:?}")?;
+    exit::report(format_args!("Garbage collecting pod {id:?}"));
     Ok(collect::delete(pod, plan.log)?)
 }

@@ -47,7 +47,7 @@ impl Invocation {
 
     /// The data directory as it is written on the command line.
     pub(crate) fn data_path(&self) -> PathBuf {
-        PathBuf::from(self.flags.value("dir").unwrap_or("/var/lib/rkt"))
+        PathBuf::from(self.flags.value("dir").filter(|dir| !dir.is_empty()).unwrap_or("/var/lib/rkt"))
     }
 
     /// The data directory, made if it is not there.

@@ -1,20 +1,19 @@
 //! `rkt image …`: looking at the image store, and making room in it.
 
-use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
-use image::{Candidates, Digest, GcPlan, ImageId, ImageName, ImageRecord, InUse, Store};
+use image::{Candidates, GcPlan, ImageId, ImageName, ImageRecord, Store};
 use jiff::Timestamp;
-use pod::DataDir;
 use serde::Serialize;
 
 use super::cat_manifest;
 use super::command::Invocation;
 use super::flag::{Flag, Given, switch, value};
 use super::list::{Format, short_id};
-use crate::exit::SUCCESS;
+use crate::exit::{self, SUCCESS};
+use crate::uses::{self, Use};
 use crate::{appc, images, table, time};
 
 /// Flags of `image list`.
@@ -49,7 +48,8 @@ pub(crate) fn list(invocation: &Invocation) -> anyhow::Result<u8> {
     for field in &fields {
         ensure!(title(field).is_some(), "unknown field {field:?} (see --help)");
     }
-    let mut records = store(invocation)?.images().context("cannot list the images")?;
+    let store = existing_store(invocation)?;
+    let mut records = store.map(|store| store.images()).transpose()?.unwrap_or_default();
     sort(&mut records, flags)?;
     let mut out = io::stdout();
     if let Some(format) = format {
@@ -69,9 +69,8 @@ pub(crate) fn list(invocation: &Invocation) -> anyhow::Result<u8> {
 
 pub(crate) fn cat_manifest(invocation: &Invocation) -> anyhow::Result<u8> {
     let [text] = invocation.words.as_slice() else { bail!("exactly one image is needed (see --help)") };
-    let store = store(invocation)?;
-    let name: ImageName = text.parse().with_context(|| format!("image {text:?}"))?;
-    let id = find(&store, text, &name)?;
+    let name = images::parse_name(text)?;
+    let (store, id) = find(existing_store(invocation)?, text, &name)?;
     let image = store.image(id)?;
     let named = match &name {
         ImageName::Id(_) => {
@@ -87,13 +86,12 @@ pub(crate) fn cat_manifest(invocation: &Invocation) -> anyhow::Result<u8> {
 pub(crate) fn rm(invocation: &Invocation) -> anyhow::Result<u8> {
     ensure!(!invocation.words.is_empty(), "no image IDs found");
     let log = invocation.log();
-    let store = store(invocation)?;
-    let used = in_use(invocation)?;
+    let store = existing_store(invocation)?;
     let (mut removed, mut failed) = (0_usize, 0_usize);
     for text in &invocation.words {
-        match remove(&store, text, &used) {
+        match remove(invocation, store.clone(), text) {
             Ok(id) => {
-                writeln!(io::stdout(), "successfully removed image: \"{id}\"")?;
+                exit::report(format_args!("successfully removed image: \"{id}\""));
                 removed += 1;
             }
             Err(e) => {
@@ -111,10 +109,12 @@ pub(crate) fn rm(invocation: &Invocation) -> anyhow::Result<u8> {
     Ok(SUCCESS)
 }
 
-fn remove(store: &Store, text: &str, used: &InUse) -> anyhow::Result<ImageId> {
-    let name: ImageName = text.parse().with_context(|| format!("image {text:?}"))?;
-    let id = find(store, text, &name)?;
-    ensure!(!used.images.contains(&id), "image {text:?} is used by a pod");
+fn remove(invocation: &Invocation, store: Option<Store>, text: &str) -> anyhow::Result<ImageId> {
+    let name = images::parse_name(text)?;
+    let (store, id) = find(store, text, &name)?;
+    if let Some(user) = users(invocation)?.into_iter().find(|user| user.image == id) {
+        bail!("image {text:?} is used by pod \"{}\"", user.pod);
+    }
     let _names = store.remove(id).with_context(|| format!("cannot remove image {text:?}"))?;
     Ok(id)
 }
@@ -123,15 +123,15 @@ pub(crate) fn gc(invocation: &Invocation) -> anyhow::Result<u8> {
     let log = invocation.log();
     let grace =
         time::duration(invocation.flags.value("grace-period").unwrap_or("24h")).context("--grace-period")?;
-    let store = store(invocation)?;
+    let Some(store) = existing_store(invocation)? else { return Ok(SUCCESS) };
     let plan = GcPlan { candidates: Candidates::Unused, grace, ..GcPlan::default() };
-    let used = || in_use(invocation).map_err(io::Error::other);
-    let report = store.gc(&plan, used).context("cannot collect images")?;
+    let used = || users(invocation).map(uses::all).map_err(io::Error::other);
+    let report = store.gc(&plan, used)?;
     for tree in &report.trees {
         log.say(format_args!("removed layer \"sha256-{}\"", tree.hex()));
     }
     for id in &report.images {
-        writeln!(io::stdout(), "successfully removed image: \"{id}\"")?;
+        exit::report(format_args!("successfully removed image: \"{id}\""));
     }
     if !report.images.is_empty() {
         log.say(format_args!("{} image(s) successfully removed", report.images.len()));
@@ -139,52 +139,25 @@ pub(crate) fn gc(invocation: &Invocation) -> anyhow::Result<u8> {
     Ok(SUCCESS)
 }
 
-/// What pods use: `image.json` of every app of every pod. A pod that cannot be read might use anything; nothing may be
-/// collected then.
-fn in_use(invocation: &Invocation) -> anyhow::Result<InUse> {
-    let mut used = InUse::default();
-    let Some(data) = invocation.existing_data_dir()? else { return Ok(used) };
-    for pod in data.pods()? {
-        for app in apps(&data, &pod)? {
-            let image = match app.image() {
-                Ok(image) => image,
-                // It is not written yet: the image is pinned by whoever prepares the pod. Or it is deleted already.
-                Err(e) if e.is_not_found() => continue,
-                Err(e) => return Err(e).with_context(|| format!("pod {}", pod.id())),
-            };
-            let _new = used.images.insert(image.id.parse().with_context(|| format!("pod {}", pod.id()))?);
-            used.trees.extend(image.layers.iter().filter_map(|tree| tree_digest(tree)));
-        }
+fn users(invocation: &Invocation) -> anyhow::Result<Vec<Use>> {
+    invocation.existing_data_dir()?.as_ref().map_or_else(|| Ok(Vec::new()), uses::of_pods)
+}
+
+/// The store. `None`: nothing was ever fetched, and a command that only looks does not make one.
+fn existing_store(invocation: &Invocation) -> anyhow::Result<Option<Store>> {
+    let data = invocation.data_path();
+    if matches!(data.join("cas").symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
     }
-    Ok(used)
+    Ok(Some(images::open_store(&data)?))
 }
 
-/// The apps of a pod that have a directory.
-fn apps(data: &DataDir, pod: &pod::PodDir) -> anyhow::Result<Vec<pod::attempt::AppDir>> {
-    let dir = match std::fs::read_dir(pod.path().join("apps")) {
-        Ok(dir) => dir,
-        // It has none yet or any more, or it has moved on: then it is found where it is now.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => match data.pod(pod.id())? {
-            Some(moved) if moved.phase() != pod.phase() => return apps(data, &moved),
-            _ => return Ok(Vec::new()),
-        },
-        Err(e) => return Err(e).with_context(|| format!("list the apps of pod {}", pod.id())),
+fn find(store: Option<Store>, text: &str, name: &ImageName) -> anyhow::Result<(Store, ImageId)> {
+    let found = match store {
+        Some(store) => store.find(name)?.map(|id| (store, id)),
+        None => None,
     };
-    let names: BTreeSet<_> = dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-    names.iter().map(|name| Ok(pod.app(name)?)).collect()
-}
-
-/// `…/tree/<hex>/rootfs`
-fn tree_digest(path: &std::path::Path) -> Option<Digest> {
-    Digest::from_hex(path.parent()?.file_name()?.to_str()?).ok()
-}
-
-fn store(invocation: &Invocation) -> anyhow::Result<Store> {
-    images::open_store(&invocation.data_path()).context("cannot open the image store")
-}
-
-fn find(store: &Store, text: &str, name: &ImageName) -> anyhow::Result<ImageId> {
-    store.find(name)?.with_context(|| format!("image {text:?} is not in the store"))
+    found.with_context(|| format!("image {text:?} is not in the store"))
 }
 
 fn sort(records: &mut [ImageRecord], flags: &Given) -> anyhow::Result<()> {

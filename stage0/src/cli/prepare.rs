@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 
-use anyhow::Context as _;
 use image::PullPolicy;
 use pod::Phase;
 
@@ -22,8 +21,11 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let request = pod_flags::request(invocation, &mut flags, &[POD_FLAGS, FLAGS])?;
     let policy = policy(&flags, PullPolicy::New)?;
     let data = invocation.data_dir()?;
-    let images = Images::open(&data, &policy).context("cannot open the image store")?;
-    let mut pod = crate::prepare::prepare(&data, &images, &request)?;
+    let images = Images::open(&data, &policy)?;
+    let prepared = crate::prepare::prepare(&data, &images, &request)?;
+    // A unit may run it.
+    prepared.warn(invocation.log());
+    let mut pod = prepared.pod;
     // What is announced as prepared must still be there after a loss of power.
     if let Err(e) = pod.dir().sync() {
         crate::prepare::discard(pod);

@@ -1,14 +1,12 @@
 //! `rkt rm`: removes pods that do not run, without a grace period.
 
-use std::io::Write as _;
-
 use anyhow::bail;
 use pod::{PodDir, State};
 
 use super::command::Invocation;
 use super::pods;
 use crate::collect;
-use crate::exit::SUCCESS;
+use crate::exit::{self, SUCCESS};
 
 pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let mut failed = false;
@@ -34,7 +32,7 @@ fn remove(invocation: &Invocation, pod: PodDir) -> anyhow::Result<()> {
     }
     collect::mark(&mut pod)?;
     collect::delete(pod, log)?;
-    writeln!(std::io::stdout(), "{id:?}")?;
+    exit::report(format_args!("{id:?}"));
     Ok(())
 }
 

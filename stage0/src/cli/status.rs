@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use pod::attempt::AppState;
 use pod::{PodDir, State};
 
 use super::command::Invocation;
@@ -11,7 +12,7 @@ use super::flag::{Flag, Given, optional};
 use super::list::Format;
 use super::pods;
 use crate::exit::SUCCESS;
-use crate::report::{self, PodReport};
+use crate::report::{self, AppReport, PodReport};
 use crate::time;
 
 /// The command's own flags.
@@ -94,9 +95,12 @@ fn lines(pod: &PodReport) -> String {
         lines.extend(pod.pid().map(|pid| format!("pid={pid}")));
         lines.push(format!("exited={}", pod.state.is_over()));
     }
-    if pod.state.is_over() {
-        let status =
-            |app: &crate::report::AppReport| app.exit_code.map(|code| format!("app-{}={code}", app.name));
+    if has_run {
+        // Of a running pod: the apps that have ended. rkt 1.30 told only when the pod was over.
+        let status = |app: &AppReport| {
+            let code = app.exit_code.filter(|_| app.state == AppState::Exited)?;
+            Some(format!("app-{}={code}", app.name))
+        };
         lines.extend(pod.apps.iter().filter_map(status));
     }
     lines.push(String::new());

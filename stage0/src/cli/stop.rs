@@ -3,8 +3,6 @@
 //! A pod that `rkt run` launched is stopped through its stage1, one that systemd runs through systemd: whoever is the
 //! parent must know that the end was wanted.
 
-use std::io::Write as _;
-
 use anyhow::{Context as _, bail};
 use pod::launch::Launcher;
 use pod::stage1::Verb;
@@ -13,7 +11,7 @@ use pod::{PodDir, State, unit};
 use super::command::Invocation;
 use super::flag::{Flag, switch};
 use super::pods;
-use crate::exit::SUCCESS;
+use crate::exit::{self, SUCCESS};
 use crate::stage1;
 
 /// The command's own flags.
@@ -46,7 +44,7 @@ fn stop(invocation: &Invocation, pod: &PodDir, how: How) -> anyhow::Result<()> {
     match pod.state()? {
         State::Running => {}
         state if state.is_over() => {
-            writeln!(std::io::stdout(), "pod {id:?} is already stopped")?;
+            exit::report(format_args!("pod {id:?} is already stopped"));
             return Ok(());
         }
         _ => bail!("pod {id:?} is not running"),
@@ -60,7 +58,7 @@ fn stop(invocation: &Invocation, pod: &PodDir, how: How) -> anyhow::Result<()> {
         .with_context(|| format!("cannot stop pod {id:?}"))?,
         Launcher::Units => units(pod, how).with_context(|| format!("cannot stop pod {id:?}"))?,
     }
-    writeln!(std::io::stdout(), "{id:?}")?;
+    exit::report(format_args!("{id:?}"));
     Ok(())
 }
 

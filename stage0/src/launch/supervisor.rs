@@ -161,7 +161,19 @@ impl<'a> Supervisor<'a> {
             self.status = status;
         }
         if status != 0 && self.stopping == Stopping::No {
+            self.blame(at, status);
             self.ask();
+        }
+    }
+
+    /// Of several apps, says which one ends them all.
+    fn blame(&self, at: usize, status: u8) {
+        let others = self.apps.iter().any(|app| !matches!(app.state, State::Over));
+        if let Some(app) = self.apps.get(at).filter(|_| others) {
+            let name = app.name.as_str();
+            self.launcher
+                .log
+                .say(format_args!("app {name:?} ended with status {status}: stopping the others"));
         }
     }
 

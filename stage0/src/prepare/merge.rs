@@ -181,6 +181,7 @@ mod tests {
             version: Some("1".to_owned()),
             config: serde_json::from_value(whole).unwrap(),
             layers: Vec::new(),
+            opens_outputs: false,
             _pin: None,
         }
     }
