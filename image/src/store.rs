@@ -148,12 +148,13 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let store = Self { dir: dir.to_owned() };
-        // Trees hold other people's setuid programs: nobody else may reach them.
+        // Trees hold other people's setuid programs, configurations their secrets, and whoever can open a lock can hold
+        // it: nobody else may reach any of it.
         for (path, mode) in [
-            (store.dir.clone(), 0o755),
-            (store.blobs(), 0o755),
-            (store.images_dir(), 0o755),
-            (store.refs(), 0o755),
+            (store.dir.clone(), 0o750),
+            (store.blobs(), 0o750),
+            (store.images_dir(), 0o750),
+            (store.refs(), 0o750),
             (store.trees(), 0o700),
             (store.tmp(), 0o700),
         ] {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,7 +46,10 @@ impl DataDir {
     /// Opens the directory and makes what is missing of it: `pods/` and its phases, 0750.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let pods = path.join("pods");
-        std::fs::create_dir_all(&pods).map_err(|e| FileError::io("make", &pods.display().to_string(), e))?;
+        // Whoever can open a pod's directory can hold its lock, and reach setuid programs in it.
+        let mut builder = std::fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o750).create(&pods);
+        made.map_err(|e| FileError::io("make", &pods.display().to_string(), e))?;
         let this = Self::open_existing(path)?;
         for phase in Phase::ALL {
             file::make_dir(&this.inner.pods, phase.dir_name(), Mode::from_raw_mode(0o750))?;

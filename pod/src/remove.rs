@@ -1,8 +1,8 @@
 //! Removing what a pod left behind.
 //!
 //! The pod chose the shape of these trees, so nothing here may depend on it being reasonable: no recursion (a tree a
-//! hundred thousand levels deep is a few lines of shell), no descriptor per level, no link followed. A directory that is
-//! not empty is renamed up to the top, emptied there, and removed.
+//! hundred thousand levels deep is a few lines of shell), no descriptor per level, no list of a million names, no link
+//! followed. A directory that is not empty is renamed up to the top, emptied there in batches, and removed.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,8 @@ use rustix::io::Errno;
 pub(crate) fn empty_dir(top: impl AsFd, keep: &[&str]) -> rustix::io::Result<()> {
     let mut removal =
         Removal { top: top.as_fd().try_clone_to_owned().map_err(errno)?, pending: Vec::new(), moved: 0 };
-    for name in entries(&top)? {
+    // Of the pod's own directory, whose entries are ours.
+    for name in entries(&top, usize::MAX)? {
         if !keep.iter().any(|k| k.as_bytes() == name.as_bytes()) && !unlink(&top, &name)? {
             removal.pending.push(name);
         }
@@ -32,7 +33,10 @@ pub(crate) fn remove_tree(top: impl AsFd, name: &str) -> rustix::io::Result<()> 
     Removal { top, pending: vec![name.into()], moved: 0 }.run()
 }
 
-/// Directories of `top` that are to be emptied and removed.
+/// How many entries of a directory are looked at in one go.
+const BATCH: usize = 1024;
+
+/// Directories of `top` that are to be emptied and removed, the last one first.
 struct Removal {
     top: OwnedFd,
     pending: Vec<OsString>,
@@ -42,20 +46,23 @@ struct Removal {
 impl Removal {
     fn run(mut self) -> rustix::io::Result<()> {
         while let Some(name) = self.pending.pop() {
-            match self.empty(&name) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(e) => return Err(e),
+            // What it still has comes first; then it is its turn again.
+            if !unlink_dir(&self.top, &name)? {
+                self.pending.push(name.clone());
+                match self.empty(&name) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(e) => return Err(e),
+                }
             }
-            let _ = unlink_dir(&self.top, &name)?;
         }
         Ok(())
     }
 
-    /// Empties one directory of `top`: files are unlinked, directories that are not empty move up.
+    /// Empties one directory of `top` of a batch: files are unlinked, directories that are not empty move up.
     fn empty(&mut self, name: &OsStr) -> rustix::io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let dir = rustix::fs::openat(&self.top, name, flags, Mode::empty())?;
-        for entry in entries(&dir)? {
+        for entry in entries(&dir, BATCH)? {
             if unlink(&dir, &entry)? || unlink_dir(&dir, &entry)? {
                 continue;
             }
@@ -96,14 +103,18 @@ fn unlink_dir(dir: impl AsFd, name: &OsStr) -> rustix::io::Result<bool> {
     }
 }
 
-/// The names in a directory, read to the end first: one that shrinks while it is read may be read with gaps.
-fn entries(dir: impl AsFd) -> rustix::io::Result<Vec<OsString>> {
+/// Up to `limit` names in a directory, all read before one is removed: a directory that shrinks while it is read may be
+/// read with gaps.
+fn entries(dir: impl AsFd, limit: usize) -> rustix::io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(&dir)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
             names.push(OsStr::from_bytes(name).to_owned());
+        }
+        if names.len() >= limit {
+            break;
         }
     }
     Ok(names)
@@ -117,6 +128,18 @@ fn errno(e: std::io::Error) -> Errno {
 mod tests {
     use super::*;
     use std::os::fd::OwnedFd;
+
+    #[test]
+    fn a_very_wide_tree_goes() {
+        let tmp = tempfile::tempdir().unwrap();
+        let top = OwnedFd::from(std::fs::File::open(tmp.path()).unwrap());
+        for i in 0..3 * BATCH {
+            std::fs::create_dir_all(tmp.path().join(format!("d/{i}/e"))).unwrap();
+            std::fs::write(tmp.path().join(format!("d/{i}-file")), "").unwrap();
+        }
+        remove_tree(&top, "d").unwrap();
+        assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn a_very_deep_tree_goes_and_the_rest_stays() {

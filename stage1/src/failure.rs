@@ -1,7 +1,7 @@
 //! How a verb fails: an exit status of the contract, and one sentence with the whole chain of causes.
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use pod::stage1::status;
 
@@ -55,20 +55,29 @@ impl Failure {
 }
 
 impl fmt::Display for Failure {
-    /// The sentence: every error of the chain, outermost first, on one line.
+    /// The sentence: every error of the chain, outermost first, on one line. It may quote what an image chose (a path, a
+    /// working directory) and is read on terminals: control characters are escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let error = match &self.cause {
-            Cause::Told(sentence) => return f.write_str(sentence),
-            Cause::Error(error) => error,
+        let sentence = match &self.cause {
+            Cause::Told(sentence) => sentence.clone(),
+            Cause::Error(error) => chain(error.as_ref()),
         };
-        write!(f, "{error}")?;
-        let mut source = error.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        sentence.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => f.write_char(c),
+        })
     }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut sentence = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        sentence.push_str(": ");
+        sentence.push_str(&error.to_string());
+        source = error.source();
+    }
+    sentence
 }
 
 #[cfg(test)]
@@ -87,5 +96,11 @@ mod tests {
         let failure = Failure::from(Mount(rustix::io::Errno::NOENT.into()));
         assert_eq!(failure.to_string(), "mount /proc: No such file or directory (os error 2)");
         assert_eq!(failure.status(), 226);
+    }
+
+    #[test]
+    fn an_image_cannot_write_to_the_terminal_of_whoever_reads_the_sentence() {
+        let failure = Failure::other("change to /\u{1b}[2J\nREADY=1");
+        assert_eq!(failure.to_string(), "change to /\\u{1b}[2J\\nREADY=1");
     }
 }

@@ -588,6 +588,15 @@ fn local_users_reach_neither_images_nor_pods() {
         assert_eq!(out.ok(), "refused");
     }
     assert_eq!(reach("id -u").ok(), "65534");
+    // Whoever can open a lock can hold it, and everybody who runs or collects pods waits. Verified: with the store's lock
+    // at 0644 below 0755 the command got it.
+    let locks = t.sh(&format!(
+        "ls -d {data}/cas/lock {data}/pods {data}/pods/run/* 2>/dev/null || ls -d {data}/cas/lock {data}/pods"
+    ));
+    for lock in locks.ok().lines() {
+        let out = reach(&format!("flock -n {lock} echo locked || echo refused"));
+        assert_eq!(out.ok(), "refused", "{lock}");
+    }
     assert_eq!(reach("ls /run/rkt/seccomp 2>/dev/null || echo refused").ok(), "refused");
 }
 
