@@ -8,6 +8,7 @@ mod fetch;
 mod flag;
 mod gc;
 mod global;
+mod gone;
 mod help;
 mod image;
 mod launch_flags;

@@ -109,6 +109,29 @@ fn the_exit_status_is_the_apps() {
     assert_eq!(statuses, [0, 42, 137, 203, 254]);
 }
 
+/// The kernel's "No such file or directory" is about a file that nobody named.
+#[test]
+fn a_program_that_cannot_be_executed_comes_with_a_hint() {
+    let t = begin("cannot_be_executed");
+    let (image, dir) = (busybox(), format!("{}/bin", t.scratch()));
+    t.write_file(&format!("{dir}/script"), "#!/not/there\n");
+    t.write_file(&format!("{dir}/odd"), "\x7fELF of another machine");
+    let _ = t.sh(&format!("chmod +x {dir}/script {dir}/odd")).ok();
+    let volume = format!("--volume=bin,kind=host,source={dir}");
+    for file in ["script", "odd", "missing"] {
+        let exec = format!("--exec=/mnt/{file}");
+        let output = t.rkt(&["run", &volume, &image, "--name=app", "--mount=volume=bin,target=/mnt", &exec]);
+        let said = output.fails_with(203);
+        assert!(
+            said.contains(&format!("/mnt/{file}"))
+                && said.contains("run: app \"app\" could not be executed: "),
+            "{output}"
+        );
+    }
+    // It may also be what the app itself says.
+    assert_eq!(run(&t, &[], "exit 203").fails_with(203), "");
+}
+
 #[test]
 fn an_app_that_fails_stops_the_others_and_one_that_succeeds_does_not() {
     let t = begin("apps_share_fate");

@@ -4,7 +4,7 @@
 //! command's name will do (`rkt li`), and some commands stop looking for flags at their first other word.
 
 use super::flag::{self, Flag, FlagError, Given, Step};
-use super::{GLOBAL_FLAGS, Words};
+use super::{GLOBAL_FLAGS, Words, gone};
 
 /// A command.
 #[derive(Debug)]
@@ -82,26 +82,10 @@ pub(crate) enum RequestError {
     Flag(#[from] FlagError),
 }
 
-/// Commands of rkt 1.30 that do not exist here, and why or what to do.
-const GONE: &[(&str, &str)] = &[
-    ("api-service", "programs ask \"rkt list --format=json\" and \"rkt status --format=json\""),
-    ("app", "the apps of a pod are decided when it is prepared"),
-    ("attach", "see \"rkt run --interactive\" and \"rkt logs\""),
-    ("completion", "it is not available yet"),
-    ("config", "the configuration files are read as they are"),
-    ("export", "there are no ACIs here; an image is made by what builds OCI images"),
-    ("image export", "there are no ACIs here; images are copied from registry to registry by other programs"),
-    ("image extract", "it is not available yet"),
-    ("image render", "images are unpacked when they are fetched"),
-    ("image verify", "layers are verified when they are fetched, and read-only for pods"),
-    ("metadata-service", "there is none"),
-    ("trust", "images of registries are verified by digest, not by signature"),
-];
-
 impl RequestError {
     fn unknown(name: String) -> Self {
-        match GONE.iter().find(|(gone, _)| *gone == name) {
-            Some((_, reason)) => Self::Gone { name, reason },
+        match gone::reason(&name) {
+            Some(reason) => Self::Gone { name, reason },
             None => Self::Unknown(name),
         }
     }
@@ -313,7 +297,7 @@ mod tests {
         ] {
             assert!(parsed(words).unwrap_err().contains("is not supported: "), "{words:?}");
         }
-        assert!(GONE.iter().all(|(gone, _)| COMMANDS.iter().all(|c| c.name != *gone)));
+        assert!(COMMANDS.iter().all(|c| gone::reason(c.name).is_none()));
     }
 
     #[test]

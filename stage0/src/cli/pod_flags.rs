@@ -167,28 +167,25 @@ fn inherited() -> Vec<(String, String)> {
 
 /// `--set-env` and `--set-env-file`; a variable may be set once, and the command line wins over files.
 fn environment(flags: &Given) -> anyhow::Result<Vec<(String, String)>> {
-    let mut from_files: Vec<(String, String)> = Vec::new();
+    let (mut from_files, mut from_flags) = (Vec::new(), Vec::new());
     for path in flags.values("set-env-file") {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the environment file {path}"))?;
-        for (name, value) in
-            parse::environment_file(&text).with_context(|| format!("environment file {path}"))?
-        {
-            ensure!(
-                from_files.iter().all(|(n, _)| *n != name),
-                "environment variable {name:?} is already set"
-            );
-            from_files.push((name, value));
-        }
+        let pairs = parse::environment_file(&text).with_context(|| format!("environment file {path}"))?;
+        pairs.into_iter().try_for_each(|pair| set_once(&mut from_files, pair))?;
     }
-    let mut environment: Vec<(String, String)> = Vec::new();
     for text in flags.values("set-env") {
-        let (name, value) = parse::pair("set-env", text)?;
-        ensure!(environment.iter().all(|(n, _)| *n != name), "environment variable {name:?} is already set");
-        environment.push((name, value));
+        set_once(&mut from_flags, parse::pair("set-env", text)?)?;
     }
-    from_files.retain(|(name, _)| environment.iter().all(|(n, _)| n != name));
-    Ok(from_files.into_iter().chain(environment).collect())
+    from_files.retain(|(name, _)| from_flags.iter().all(|(n, _)| n != name));
+    Ok(from_files.into_iter().chain(from_flags).collect())
+}
+
+fn set_once(environment: &mut Vec<(String, String)>, pair: (String, String)) -> anyhow::Result<()> {
+    let is_new = environment.iter().all(|(name, _)| *name != pair.0);
+    ensure!(is_new, "environment variable {:?} is already set", pair.0);
+    environment.push(pair);
+    Ok(())
 }
 
 fn app(words: &AppWords) -> anyhow::Result<AppRequest> {

@@ -22,12 +22,27 @@ pub(crate) fn one(invocation: &Invocation) -> anyhow::Result<PodDir> {
 }
 
 /// The UUIDs that a command is about: its words, or the content of `--uuid-file`.
-pub(crate) fn uuids(invocation: &Invocation) -> anyhow::Result<Vec<String>> {
+fn uuids(invocation: &Invocation) -> anyhow::Result<Vec<String>> {
     let file = uuid_file(invocation)?;
     ensure!(file.is_none() || invocation.words.is_empty(), "UUIDs and --uuid-file exclude each other");
     let uuids = file.map_or_else(|| invocation.words.clone(), |uuid| vec![uuid]);
     ensure!(!uuids.is_empty(), "a pod UUID is needed (see --help)");
     Ok(uuids)
+}
+
+/// Does something to each of the pods that a command is about. The result is how many failed, each having said so.
+pub(crate) fn each(
+    invocation: &Invocation,
+    act: impl Fn(PodDir) -> anyhow::Result<()>,
+) -> anyhow::Result<usize> {
+    let mut failed = 0;
+    for uuid in uuids(invocation)? {
+        if let Err(e) = find(invocation, &uuid).and_then(&act) {
+            invocation.log().error(&e);
+            failed += 1;
+        }
+    }
+    Ok(failed)
 }
 
 /// Finds a pod by the beginning of its UUID.

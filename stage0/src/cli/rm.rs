@@ -9,14 +9,7 @@ use crate::collect;
 use crate::exit::{self, SUCCESS};
 
 pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
-    let mut failed = false;
-    for uuid in pods::uuids(invocation)? {
-        if let Err(e) = pods::find(invocation, &uuid).and_then(|pod| remove(invocation, pod)) {
-            invocation.log().error(&e);
-            failed = true;
-        }
-    }
-    if failed {
+    if pods::each(invocation, |pod| remove(invocation, pod))? > 0 {
         bail!("failed to remove one or more pods");
     }
     Ok(SUCCESS)

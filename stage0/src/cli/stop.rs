@@ -26,13 +26,7 @@ enum How {
 
 pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let how = if invocation.flags.switch("force") { How::Kill } else { How::Ask };
-    let mut failed = 0_usize;
-    for uuid in pods::uuids(invocation)? {
-        if let Err(e) = pods::find(invocation, &uuid).and_then(|pod| stop(invocation, &pod, how)) {
-            invocation.log().error(&e);
-            failed += 1;
-        }
-    }
+    let failed = pods::each(invocation, |pod| stop(invocation, &pod, how))?;
     if failed > 0 {
         bail!("failed to stop {failed} pod(s)");
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pod::AppName;
 use pod::attempt::{Ended, Exit};
-use pod::stage1::Verb;
+use pod::stage1::{Verb, status};
 use rustix::process::{Pid, Signal, WaitOptions};
 use sys::notify::{Message, Notifier};
 
@@ -142,35 +142,49 @@ impl<'a> Supervisor<'a> {
     fn over(&mut self, at: usize, exit: Exit) {
         let Some(app) = self.apps.get_mut(at) else { return };
         app.state = State::Over;
+        let name = app.name.clone();
+        let status = exit.code().unwrap_or(crate::exit::FAILURE);
+        // The app is over whether or not that can be written down; its status matters more.
+        if let Err(e) = self.record(&name, exit) {
+            self.launcher.log.error(&e.context(format!("record the end of app {name:?}")));
+        }
+        if status != 0 && self.status == 0 {
+            self.status = status;
+        }
+        if status != 0 && self.stopping == Stopping::No {
+            self.blame(&name, status);
+            self.ask();
+        }
+    }
+
+    /// Writes down how an app ended. If it could not even be executed, says what that may mean: the kernel's "no such
+    /// file" may be about a file that is named nowhere in the pod.
+    fn record(&self, name: &AppName, exit: Exit) -> anyhow::Result<()> {
         let result = match &exit {
             Exit::Exited(0) => "success",
             Exit::Exited(_) => "exit-code",
             Exit::Killed(_) | Exit::Unknown => "signal",
             Exit::Dumped(_) => "core-dump",
         };
-        let status = exit.code().unwrap_or(crate::exit::FAILURE);
+        let never_executed = exit == Exit::Exited(status::EXEC);
         let ended = Ended { at: jiff::Timestamp::now(), exit, result: result.to_owned() };
-        let dir = self.launcher.pod.dir();
-        // The app is over whether or not that can be written down; its status matters more.
-        if let Err(e) =
-            dir.app(&app.name).map_err(anyhow::Error::new).and_then(|app| Ok(app.end(&ended, None)?))
-        {
-            self.launcher.log.error(&e.context(format!("record the end of app {:?}", app.name)));
+        let app = self.launcher.pod.dir().app(name)?;
+        app.end(&ended, None)?;
+        if never_executed && app.newest()?.is_some_and(|attempt| attempt.error.is_some()) {
+            self.launcher.log.say(format_args!(
+                "app {:?} could not be executed: its file, and the interpreter (#!) or dynamic loader that the file \
+                 names, must be in its root, be executable, and be made for this machine ({})",
+                name.as_str(),
+                std::env::consts::ARCH
+            ));
         }
-        if status != 0 && self.status == 0 {
-            self.status = status;
-        }
-        if status != 0 && self.stopping == Stopping::No {
-            self.blame(at, status);
-            self.ask();
-        }
+        Ok(())
     }
 
     /// Of several apps, says which one ends them all.
-    fn blame(&self, at: usize, status: u8) {
-        let others = self.apps.iter().any(|app| !matches!(app.state, State::Over));
-        if let Some(app) = self.apps.get(at).filter(|_| others) {
-            let name = app.name.as_str();
+    fn blame(&self, name: &AppName, status: u8) {
+        if self.apps.iter().any(|app| !matches!(app.state, State::Over)) {
+            let name = name.as_str();
             self.launcher
                 .log
                 .say(format_args!("app {name:?} ended with status {status}: stopping the others"));

@@ -2,7 +2,7 @@
 //! units the same limits are unit properties.
 
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
-use pod::manifest::Isolator;
+use pod::manifest::{Isolator, Resource};
 
 use super::{Input, SpecError, bytes, millicores};
 
@@ -13,38 +13,15 @@ const SMALLEST: i64 = 4096;
 
 /// The limits of an app; `None`: it has none. The last isolator of a kind wins, as in rkt.
 pub(super) fn resources(input: &Input<'_>) -> Result<Option<LinuxResources>, SpecError> {
-    let app = || input.runtime.name.clone();
     let (mut memory, mut cpu) = (None, None);
     for isolator in input.app.isolators.iter().chain(&input.pod.isolators) {
         match isolator {
-            Isolator::Memory(resource) => {
-                let Some(limit) = &resource.limit else { continue };
-                let limit = bytes(limit).map_err(|source| SpecError::Quantity {
-                    app: app(),
-                    what: "memory limit",
-                    source,
-                })?;
-                if limit < SMALLEST {
-                    return Err(SpecError::Limit {
-                        app: app(),
-                        what: "a memory limit is at least 4096 bytes",
-                    });
-                }
-                memory = Some(memory_limit(limit));
+            Isolator::Memory(Resource { limit: Some(limit), .. }) => {
+                memory = Some(memory_limit(input, limit)?)
             }
-            Isolator::Cpu(resource) => {
-                let Some(limit) = &resource.limit else { continue };
-                let limit = millicores(limit).map_err(|source| SpecError::Quantity {
-                    app: app(),
-                    what: "CPU limit",
-                    source,
-                })?;
-                if limit == 0 {
-                    return Err(SpecError::Limit { app: app(), what: "a CPU limit is at least 1m" });
-                }
+            Isolator::Cpu(Resource { limit: Some(limit), .. }) => {
+                let quota = cpu_quota(input, limit)?;
                 let cpu: &mut LinuxCpu = cpu.get_or_insert_default();
-                // A thousandth of a core is a hundred microseconds of the period; the kernel's minimum is a thousand.
-                let quota = limit.saturating_mul(100).max(1000);
                 let _ = cpu.set_period(Some(PERIOD)).set_quota(Some(quota));
             }
             Isolator::CpuShares(shares) => {
@@ -62,8 +39,26 @@ pub(super) fn resources(input: &Input<'_>) -> Result<Option<LinuxResources>, Spe
     Ok(Some(resources))
 }
 
-fn memory_limit(limit: i64) -> LinuxMemory {
+fn memory_limit(input: &Input<'_>, text: &str) -> Result<LinuxMemory, SpecError> {
+    let app = || input.runtime.name.clone();
+    let limit =
+        bytes(text).map_err(|source| SpecError::Quantity { app: app(), what: "memory limit", source })?;
+    if limit < SMALLEST {
+        return Err(SpecError::Limit { app: app(), what: "a memory limit is at least 4096 bytes" });
+    }
     let mut memory = LinuxMemory::default();
     let _ = memory.set_limit(Some(limit));
-    memory
+    Ok(memory)
+}
+
+/// Microseconds of each period.
+fn cpu_quota(input: &Input<'_>, text: &str) -> Result<i64, SpecError> {
+    let app = || input.runtime.name.clone();
+    let limit =
+        millicores(text).map_err(|source| SpecError::Quantity { app: app(), what: "CPU limit", source })?;
+    if limit == 0 {
+        return Err(SpecError::Limit { app: app(), what: "a CPU limit is at least 1m" });
+    }
+    // A thousandth of a core is a hundred microseconds of the period; the kernel's minimum is a thousand.
+    Ok(limit.saturating_mul(100).max(1000))
 }

@@ -1,0 +1,22 @@
+//! Commands of rkt 1.30 that do not exist here.
+
+/// Their names, and why they are not there or what to do instead.
+const GONE: &[(&str, &str)] = &[
+    ("api-service", "programs ask \"rkt list --format=json\" and \"rkt status --format=json\""),
+    ("app", "the apps of a pod are decided when it is prepared"),
+    ("attach", "see \"rkt run --interactive\" and \"rkt logs\""),
+    ("completion", "it is not available yet"),
+    ("config", "the configuration files are read as they are"),
+    ("export", "there are no ACIs here; an image is made by what builds OCI images"),
+    ("image export", "there are no ACIs here; images are copied from registry to registry by other programs"),
+    ("image extract", "it is not available yet"),
+    ("image render", "images are unpacked when they are fetched"),
+    ("image verify", "layers are verified when they are fetched, and read-only for pods"),
+    ("metadata-service", "there is none"),
+    ("trust", "images of registries are verified by digest, not by signature"),
+];
+
+/// Why there is no such command, if rkt 1.30 had it.
+pub(super) fn reason(name: &str) -> Option<&'static str> {
+    GONE.iter().find(|(gone, _)| *gone == name).map(|(_, reason)| *reason)
+}
