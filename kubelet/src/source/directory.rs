@@ -30,7 +30,7 @@ pub(crate) struct Directory {
 
 /// A document that is not a pod.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{document}{pod}: {reason}", file = .file.display(), pod = name_of(.name.as_deref()))]
+#[error("{file}{document}{pod}: {reason}", file = .file.display(), pod = name_of(.name.as_deref()))]
 pub(crate) struct Rejection {
     /// The file.
     pub(crate) file: PathBuf,
@@ -73,7 +73,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File | Self::Rival => Ok(()),
-            Self::Document(number) => write!(f, " document {number}"),
+            Self::Document(number) => write!(f, ": document {number}"),
         }
     }
 }
@@ -111,9 +111,15 @@ impl Directory {
         let mut listing = Listing::default();
         paths.sort();
         for path in paths {
+            let text = read_text(&path);
+            if text.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+                // It has gone since the directory was read.
+                let _ = self.files.remove(&path);
+                continue;
+            }
             let file = self.files.entry(path.clone()).or_default();
             let before = file.rejected.clone();
-            file.look(&path, &self.node, now);
+            file.look(&path, text, &self.node, now);
             file.rejected.retain(|r| r.document != Place::Rival);
             for pod in &file.pods {
                 if let Some(reason) = rival(&listing.pods, pod) {
@@ -135,8 +141,8 @@ impl Directory {
 }
 
 impl File {
-    fn look(&mut self, path: &Path, node: &str, now: jiff::Timestamp) {
-        let text = match read_text(path) {
+    fn look(&mut self, path: &Path, text: std::io::Result<Vec<u8>>, node: &str, now: jiff::Timestamp) {
+        let text = match text {
             Ok(text) => text,
             Err(e) => {
                 // Nothing is known about the file now: what it held stays.
@@ -209,12 +215,17 @@ fn one_line(text: &str) -> String {
 }
 
 fn is_manifest(path: &Path) -> bool {
+    // Following links: a ConfigMap's files are links. A FIFO must not even be opened.
+    has_manifest_name(path) && std::fs::metadata(path).is_ok_and(|m| m.is_file())
+}
+
+/// Whether the name is neither hidden nor that of an editor's backup.
+pub(super) fn has_manifest_name(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(|n| n.to_str()) else { return false };
     let backup = name.starts_with('.') || name.starts_with('#') || name.ends_with('~');
     let temporary =
         [".swp", ".swx", ".tmp", ".bak", ".orig", ".rej", ".part"].iter().any(|s| name.ends_with(s));
-    // Following links: a ConfigMap's files are links. A FIFO must not even be opened.
-    !backup && !temporary && std::fs::metadata(path).is_ok_and(|m| m.is_file())
+    !backup && !temporary
 }
 
 fn read_text(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -343,7 +354,7 @@ mod tests {
         huge.set_len(LARGEST + 1).unwrap();
         let (pods, rejected) = f.look();
         assert_eq!(pods, ["a-n1=1"]);
-        assert!(rejected[0].contains("larger than 10 MiB"), "{rejected:?}");
+        assert!(rejected[0].ends_with("/m: cannot be read: larger than 10 MiB"), "{rejected:?}");
         std::fs::remove_dir_all(f.tmp.path()).unwrap();
         assert!(f.directory.read(jiff::Timestamp::now()).is_err());
     }
