@@ -12,17 +12,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::board::Board;
+use crate::chain::chain;
 use crate::config::Config;
 use crate::desired::{Desired, FullName};
 use crate::dispatch::Dispatch;
 use crate::finished::Finished;
 use crate::health::Health;
+use crate::resources;
 use crate::runtime::node::Node;
 use crate::runtime::observe::Pods;
 use crate::runtime::rkt::Rkt;
 use crate::server::{self, Sources};
 use crate::source::directory::{Directory, Listing};
 use crate::source::watch::Watch;
+use crate::systemd::classes;
 use crate::systemd::watch::{self, Wakers};
 
 /// Images that are pulled at the same time; each pull is parallel in itself.
@@ -49,10 +52,10 @@ async fn agent(config: Config) -> anyhow::Result<()> {
     }
     tracing::info!(node = config.node.name, manifests = %config.manifests.display(), "the kubelet runs");
     let finished = Finished::new(&config.root_dir);
-    let dispatch = Dispatch::new(Arc::clone(&node), board, finished, config.backoff);
+    let dispatch = Dispatch::new(Arc::clone(&node), board.clone(), finished, config.backoff);
     // Ended from outside at any point: nothing in there needs an orderly end.
     tokio::select! {
-        result = follow(&config, &node, dispatch, &health) => result,
+        result = follow(&config, &node, dispatch, &board, &health) => result,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }?;
@@ -88,12 +91,14 @@ async fn follow(
     config: &Config,
     node: &Arc<Node>,
     mut dispatch: Dispatch<Node>,
+    board: &Board,
     health: &Health,
 ) -> anyhow::Result<()> {
     let mut directory = Directory::new(&config.manifests, &config.node.name);
     let stored = there(node).await?.into_values();
     directory.remember(stored);
     let mut watch = Watch::new();
+    let classes = classes::spawn(node.systemd.clone(), node.hierarchy);
     loop {
         if let Err(e) = watch.arm(&config.manifests) {
             tracing::debug!("cannot watch {}: {e}", config.manifests.display());
@@ -108,6 +113,7 @@ async fn follow(
                 }
                 // Instances that nobody wants wait until they can be found.
                 let there = there(node).await.inspect_err(|e| tracing::error!("{e:#}")).unwrap_or_default();
+                weigh(&classes, &listing, board);
                 dispatch.sync(&listing.pods, there.into_keys());
             }
             Err(e) => {
@@ -119,8 +125,25 @@ async fn follow(
                 watch.disarm();
             }
         }
-        watch.due().await;
+        let sweep = async {
+            if let Err(e) = node.sweep().await {
+                tracing::debug!("cannot look for units that are left over: {}", chain(&e));
+            }
+            std::future::pending::<()>().await;
+        };
+        // The sweep may be cut short: the next one begins anew.
+        tokio::select! {
+            () = watch.due() => {}
+            () = sweep => {}
+        }
     }
+}
+
+/// What burstable pods that are not over ask for.
+fn weigh(classes: &tokio::sync::watch::Sender<Option<u64>>, listing: &Listing, board: &Board) {
+    let active = listing.pods.values().filter(|desired| !board.is_over(&desired.name));
+    let sum = Some(resources::burstable_cpu(active.map(|desired| desired.spec())));
+    let _ = classes.send_if_modified(|before| std::mem::replace(before, sum) != sum);
 }
 
 async fn look(mut directory: Directory) -> anyhow::Result<(Directory, std::io::Result<Listing>)> {

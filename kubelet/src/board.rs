@@ -54,6 +54,13 @@ impl Board {
         let _ = self.pods.write().unwrap_or_else(PoisonError::into_inner).insert(desired.name.clone(), pod);
     }
 
+    /// Whether a pod is known to be over.
+    pub(crate) fn is_over(&self, name: &FullName) -> bool {
+        let pods = self.pods.read().unwrap_or_else(PoisonError::into_inner);
+        let phase = pods.get(name).and_then(|pod| pod.status.as_ref()?.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    }
+
     /// The pod is gone.
     pub(crate) fn remove(&self, name: &FullName) {
         let _ = self.pods.write().unwrap_or_else(PoisonError::into_inner).remove(name);

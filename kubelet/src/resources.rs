@@ -107,6 +107,12 @@ pub(crate) fn qos(spec: &PodSpec) -> Qos {
     }
 }
 
+/// What all burstable pods among these ask for together, in milli-CPUs.
+pub(crate) fn burstable_cpu<'a>(specs: impl Iterator<Item = &'a PodSpec>) -> u64 {
+    let burstable = specs.filter(|spec| qos(spec) == Qos::Burstable);
+    burstable.filter_map(|spec| Resources::of_pod(spec).cpu_request).fold(0, u64::saturating_add)
+}
+
 /// The OOM killer's preference for a container, `-1000` (never) to `1000` (first), as the Go kubelet computes it:
 /// the more of the node's memory a burstable container asks for, the later it is chosen.
 pub(crate) fn oom_score_adjust(qos: Qos, memory_request: Option<u64>, node_memory: u64) -> i32 {
@@ -202,6 +208,20 @@ mod tests {
         assert_eq!(limit(json!({"containers": [limited, limited]})), Some(2 << 20));
         assert_eq!(limit(json!({"containers": [limited, {"name": "free"}]})), None);
         assert_eq!(limit(json!({"containers": [limited], "initContainers": [{"name": "free"}]})), None);
+    }
+
+    #[test]
+    fn burstable_pods_together() {
+        use serde_json::json;
+        let pod = |requests, limits| spec(json!({"containers": [container(requests, limits)]}));
+        let full = json!({"cpu": "4", "memory": "1Gi"});
+        let pods = [
+            pod(json!({"cpu": "250m"}), json!({})),
+            pod(json!({"cpu": "1"}), full.clone()),
+            pod(json!({}), full),
+            pod(json!({}), json!({})),
+        ];
+        assert_eq!(burstable_cpu(pods.iter()), 1250);
     }
 
     #[test]

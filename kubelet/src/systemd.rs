@@ -1,8 +1,9 @@
 //! systemd over D-Bus.
 //!
-//! [`units`] is what a pod's units look like, [`watch`] keeps the connection and turns signals into wake-ups, this file
-//! has the few calls that are made. Every value travels as a typed argument; nothing is ever written as unit-file text.
+//! [`units`] is what a pod's units look like, [`classes`] weighs the slices above them, [`watch`] keeps the connection and
+//! turns signals into wake-ups, this file has the few calls that are made. Every value travels as a typed argument; nothing is ever written as unit-file text.
 
+pub(crate) mod classes;
 pub(crate) mod units;
 pub(crate) mod watch;
 
@@ -10,13 +11,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch as cell;
-use zbus::{Connection, OwnedObjectPath, Variant};
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant};
 
 use crate::runtime::UnitState;
 use units::UnitSpec;
 
 /// An answer takes milliseconds; this is for a systemd that is stuck.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection that is not there yet, or is lost, usually is there a moment later.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -73,12 +76,45 @@ impl BusError {
 /// One row of `ListUnitsByPatterns`.
 type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
+/// A unit that has failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    /// Its name.
+    pub(crate) name: String,
+    path: OwnedObjectPath,
+}
+
+/// One command of the property `ExecStart`, as it is read: path, arguments, and what became of it.
+type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+
 impl Systemd {
     /// The units whose names fit one of these patterns, with what they are doing.
     pub(crate) async fn list(&self, patterns: &[String]) -> Result<BTreeMap<String, UnitState>, BusError> {
         let states: [&str; 0] = [];
         let rows: Vec<Row> = self.call("ListUnitsByPatterns", &(states.as_slice(), patterns)).await?;
         Ok(rows.into_iter().map(|row| (row.0, unit_state(&row.3))).collect())
+    }
+
+    /// The units that have failed and whose names fit this pattern.
+    pub(crate) async fn failed(&self, pattern: &str) -> Result<Vec<Failed>, BusError> {
+        let (states, patterns) = (["failed"], [pattern]);
+        let rows: Vec<Row> =
+            self.call("ListUnitsByPatterns", &(states.as_slice(), patterns.as_slice())).await?;
+        Ok(rows.into_iter().map(|row| Failed { name: row.0, path: row.6 }).collect())
+    }
+
+    /// The arguments of what a service executes.
+    pub(crate) async fn arguments(&self, unit: &Failed) -> Result<Vec<String>, BusError> {
+        let property = ("org.freedesktop.systemd1.Service", "ExecStart");
+        let value: OwnedVariant =
+            self.call_at(unit.path.as_str(), "org.freedesktop.DBus.Properties", "Get", &property).await?;
+        let commands: Vec<Command> = Variant::from(value).downcast().unwrap_or_default();
+        Ok(commands.into_iter().flat_map(|command| command.1).collect())
+    }
+
+    /// Changes properties of a unit, loaded or not, until the machine is started anew.
+    pub(crate) async fn set_properties(&self, unit: &UnitSpec) -> Result<(), BusError> {
+        self.call("SetUnitProperties", &(unit.name.as_str(), true, properties(unit))).await
     }
 
     /// Makes units and starts the first of them; the others are started when it asks for them.
@@ -120,11 +156,31 @@ impl Systemd {
     where
         R: for<'d> zbus::wire::DynamicDeserialize<'d>,
     {
-        let connection = self.connection.borrow().clone().ok_or(BusError::NotConnected)?;
-        let call = connection.call_method(Some(DESTINATION), PATH, Some(MANAGER), method, body);
+        self.call_at(PATH, MANAGER, method, body).await
+    }
+
+    async fn call_at<R>(
+        &self,
+        path: &str,
+        interface: &str,
+        method: &'static str,
+        body: &(impl serde::Serialize + zbus::wire::DynamicType + Sync),
+    ) -> Result<R, BusError>
+    where
+        R: for<'d> zbus::wire::DynamicDeserialize<'d>,
+    {
+        let connection = self.connected().await.ok_or(BusError::NotConnected)?;
+        let call = connection.call_method(Some(DESTINATION), path, Some(interface), method, body);
         let failed = |source| BusError::Call { method, source: Box::new(source) };
         let reply = tokio::time::timeout(TIMEOUT, call).await.map_err(|_| BusError::Timeout { method })?;
         reply.map_err(failed)?.body().deserialize().map_err(failed)
+    }
+
+    /// The connection, as soon as there is one.
+    async fn connected(&self) -> Option<Connection> {
+        let mut connection = self.connection.clone();
+        let there = connection.wait_for(Option::is_some);
+        tokio::time::timeout(PATIENCE, there).await.ok()?.ok()?.clone()
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pod::stage1::Backoff;
+use pod::unit::Unit;
 use pod::{AppName, PodDir, PodId, bundle, unit};
 use tokio::sync::Semaphore;
 
@@ -83,15 +84,11 @@ impl Runtime for Node {
         translate::check_host_paths(desired.spec())?;
         let images = self.images(desired).await?;
         let manifest = translate::manifest(desired, &images, &self.facts)?;
-        let file = self.scratch.join(format!("{}.json", desired.uid));
         let text = serde_json::to_vec(&manifest).map_err(std::io::Error::from)?;
-        write_private(&file, &text)?;
+        let file = Scratch::write(self.scratch.join(format!("{}.json", desired.uid)), &text)?;
         let overridden = desired.pod.metadata.annotations.as_ref().and_then(|a| a.get(STAGE1_OVERRIDE));
         let stage1 = overridden.or(self.stage1.as_ref()).map(String::as_str);
-        let prepared = self.rkt.prepare(&file, stage1).await;
-        // It holds environment variables: it does not stay.
-        std::fs::remove_file(&file)?;
-        Ok(prepared?)
+        Ok(self.rkt.prepare(&file.0, stage1).await?)
     }
 
     async fn start(&self, desired: &Desired, id: PodId, apps: &[AppName]) -> Result<(), ActError> {
@@ -159,6 +156,23 @@ impl Runtime for Node {
 }
 
 impl Node {
+    /// Forgets sandboxes of pods that are gone: of one that was being removed when a kubelet, before it was killed, had
+    /// just asked for its start.
+    pub(crate) async fn sweep(&self) -> Result<(), ActError> {
+        let ours = format!("--dir={}", self.pods.data().path().display());
+        for failed in self.systemd.failed("rkt-*.service").await? {
+            let Some(Unit::Sandbox(id)) = unit::parse(&failed.name) else { continue };
+            let data = self.pods.data().clone();
+            let is_gone = tokio::task::spawn_blocking(move || data.pod(id)).await??.is_none();
+            // There may be kubelets with other data directories.
+            if is_gone && self.systemd.arguments(&failed).await?.contains(&ours) {
+                tracing::info!(uuid = %id, "forgetting the unit of a pod that is gone");
+                self.systemd.reset_failed(&failed.name).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The images of all containers, in their order.
     async fn images(&self, desired: &Desired) -> Result<Vec<Image>, PrepareError> {
         let mut had: HashMap<(&str, PullPolicy), Image> = HashMap::new();
@@ -239,11 +253,44 @@ fn stop_signal(dir: &PodDir, app: &AppName) -> u8 {
     annotations.get(bundle::STOP_SIGNAL).and_then(|s| pod::signal::number(s)).unwrap_or(SIGTERM)
 }
 
-/// Writes a file that only root can read, in place of one that a predecessor has left.
-fn write_private(path: &std::path::Path, text: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text)
+/// A file that only root can read. It holds environment variables: it does not stay.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Writes it, in place of one that a predecessor has left.
+    fn write(path: PathBuf, text: &[u8]) -> std::io::Result<Self> {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let scratch = Self(path);
+        file.write_all(text)?;
+        Ok(scratch)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_file(&self.0) {
+            tracing::warn!("cannot remove {}: {e}", self.0.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_for_rkt_does_not_stay_when_it_was_not_used() {
+        use std::os::unix::fs::PermissionsExt;
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("m.json");
+        std::fs::write(&path, "left behind").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let scratch = Scratch::write(path.clone(), b"{}").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"{}");
+        drop(scratch);
+        assert!(!path.exists());
+    }
 }

@@ -226,11 +226,7 @@ impl Launch<'_> {
 
     /// Limits and shares. Without a request a container gets the smallest share, as with Kubernetes.
     fn limits(&self, wanted: &Resources, properties: &mut Vec<Property>) {
-        let shares = (wanted.cpu_request.unwrap_or(0).saturating_mul(1024) / 1000).clamp(2, 262_144);
-        match self.hierarchy {
-            Hierarchy::Unified => properties.push(("CPUWeight", (1 + (shares - 2) * 9999 / 262_142).into())),
-            Hierarchy::Legacy => properties.push(("CPUShares", shares.into())),
-        }
+        properties.push(share(self.hierarchy, wanted.cpu_request.unwrap_or(0)));
         if let Some(millis) = wanted.cpu_limit {
             properties.push(("CPUQuotaPerSecUSec", millis.saturating_mul(1000).into()));
         }
@@ -260,6 +256,25 @@ impl Launch<'_> {
     fn rkt_unit(&self, rest: &[String]) -> Vec<String> {
         let global = [format!("--dir={}", self.data.display()), "unit".to_owned()];
         global.into_iter().chain(rest.iter().cloned()).collect()
+    }
+}
+
+/// The slices of the classes that compete with guaranteed pods: all burstable pods together get what they ask for
+/// (milli-CPUs), those without a request next to nothing.
+pub(crate) fn classes(hierarchy: Hierarchy, burstable: u64) -> [UnitSpec; 2] {
+    let slice = |qos: Qos, millis| UnitSpec {
+        name: qos.slice().to_owned(),
+        properties: vec![share(hierarchy, millis)],
+    };
+    [slice(Qos::Burstable, burstable), slice(Qos::BestEffort, 0)]
+}
+
+/// The part of the processors that a cgroup gets beside its siblings, by Kubernetes' formulas.
+fn share(hierarchy: Hierarchy, millis: u64) -> Property {
+    let shares = (millis.saturating_mul(1024) / 1000).clamp(2, 262_144);
+    match hierarchy {
+        Hierarchy::Unified => ("CPUWeight", (1 + (shares - 2) * 9999 / 262_142).into()),
+        Hierarchy::Legacy => ("CPUShares", shares.into()),
     }
 }
 
