@@ -444,6 +444,91 @@ fn a_kubelet_that_is_killed_at_any_moment_leaves_nothing_that_is_in_the_way() {
 }
 
 #[test]
+fn a_sandbox_that_failed_after_its_pod_was_removed_is_forgotten() {
+    let t = begin("forgotten_sandbox");
+    // As after a kubelet that was killed when it had just asked for the start of a pod that another then removed.
+    let fail = |id: &str, data: &str| {
+        let (unit, dir) = (format!("--unit=rkt-{id}.service"), format!("--dir={data}"));
+        drop(t.run(&["systemd-run", "--quiet", &unit, "rkt", &dir, "unit", "up", id, "--net=none"]));
+        format!("rkt-{id}.service")
+    };
+    let ours = fail("6f2a1b3c-0000-4000-8000-00000000f0f0", &t.data());
+    let other = fail("6f2a1b3c-0000-4000-8000-00000000f0f1", "/var/lib/of-somebody-else");
+    let is_failed = |unit: &str| t.run(&["systemctl", "is-failed", unit]).stdout.trim() == "failed";
+    let agent = Agent::start(&t);
+    agent.wait("the unit to be forgotten", SOON, || {
+        agent.log().contains("forgetting the unit of a pod that is gone") && !is_failed(&ours)
+    });
+    assert!(is_failed(&other));
+    let _ = t.run(&["systemctl", "reset-failed", &other]).ok();
+}
+
+#[test]
+fn every_line_of_an_app_says_whose_it_is() {
+    let t = begin("every_line_says_whose");
+    let agent = Agent::start(&t);
+    // Short-lived processes, at the very start: the journal has no time to find out which unit they are of.
+    let script = "echo first-$M; /bin/echo second-$M; for i in 1 2 3 4 5 6 7 8; do (/bin/echo child-$M >&2) & done; wait; exec /bin/echo last-$M";
+    let mark = "every-line-7c1f";
+    let mut containers = Vec::new();
+    for name in ["a", "b", "c"] {
+        let mut c = shell(name, script);
+        c["env"] = json!([{"name": "M", "value": mark}]);
+        containers.push(c);
+    }
+    agent.write("lines.json", &pod("lines", json!(containers), json!({"restartPolicy": "Never"})));
+    let _ = agent.wait_phase("lines", "Succeeded", SOON);
+    let (uid, uuid) = (agent.uid("lines"), agent.uuid("lines"));
+    let lines = || -> Vec<serde_json::Value> {
+        let out = t.run(&["journalctl", "-o", "json", "--grep", mark]).stdout;
+        let lines = out.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+        lines.filter(|l| l["_TRANSPORT"] == "stdout").collect()
+    };
+    agent.wait("every line", SOON, || lines().len() >= 3 * 11);
+    for line in lines() {
+        let container = line["K8S_CONTAINER_NAME"].as_str().unwrap_or_default().to_owned();
+        assert!(["a", "b", "c"].contains(&container.as_str()), "{line:#}");
+        for (field, value) in [
+            ("K8S_POD_NAME", "lines-n1"),
+            ("K8S_POD_NAMESPACE", "default"),
+            ("K8S_POD_UID", &uid),
+            ("RKT_POD_UUID", &uuid),
+            ("RKT_APP", &container),
+            ("SYSLOG_IDENTIFIER", &container),
+            ("_SYSTEMD_UNIT", &format!("rkt-{uuid}-{container}.service")),
+        ] {
+            assert_eq!(line[field], value, "{field}: {line:#}");
+        }
+    }
+    assert_eq!(lines().len(), 3 * 11);
+}
+
+#[test]
+fn classes_of_pods_weigh_what_their_pods_ask_for() {
+    let node = Node::boot(Kind::Hybrid).unwrap();
+    let registry = Registry::start(&node).unwrap();
+    let t = node.test("classes_weigh");
+    let agent = Agent::start(&t);
+    let image = registry.image(Fixture::Busybox);
+    let shares = |class: &str| {
+        t.sh(&format!("cat /sys/fs/cgroup/cpu/kubepods.slice/kubepods-{class}.slice/cpu.shares || true"))
+            .stdout
+    };
+    let asks = |cpu: &str| {
+        let mut c = shell_of(&image, "c", FOREVER);
+        c["resources"] = json!({"requests": {"cpu": cpu}});
+        json!([c])
+    };
+    agent.write("poor.json", &pod("poor", json!([shell_of(&image, "c", FOREVER)]), json!({})));
+    agent.write("one.json", &pod("one", asks("250m"), json!({})));
+    agent.wait("the first weights", SOON, || shares("besteffort") == "2\n" && shares("burstable") == "256\n");
+    agent.write("two.json", &pod("two", asks("1"), json!({})));
+    agent.wait("the second pod to weigh", SOON, || shares("burstable") == "1280\n");
+    agent.remove("one.json");
+    agent.wait("the first pod to weigh nothing", SOON, || shares("burstable") == "1024\n");
+}
+
+#[test]
 fn systemd_and_the_bus_may_be_started_anew() {
     let node = Node::boot(Kind::Hybrid).unwrap();
     let registry = Registry::start(&node).unwrap();
