@@ -37,8 +37,9 @@ pub(crate) struct Log {
 impl Log {
     /// Says something.
     pub(crate) fn say(self, message: impl std::fmt::Display) {
-        // Nobody can be told that standard error is closed.
-        let _ = writeln!(std::io::stderr(), "{}: {message}", self.prefix);
+        // In one piece: others may write to the same place. Nobody can be told that standard error is closed.
+        let line = format!("{}: {message}\n", self.prefix);
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
 
     /// Says something that only matters to those who asked for details.

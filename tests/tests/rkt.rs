@@ -622,6 +622,19 @@ fn what_nobody_reads_keeps_no_command_from_its_work() {
     assert_eq!(t.sh(&format!("ls {}/cas/image", t.data())).ok(), "");
 }
 
+/// Two processes that wrote to one terminal mixed their words: a line was written in pieces.
+#[test]
+fn a_message_is_written_in_one_piece() {
+    let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    let mut rkt = std::process::Command::new(tests::artifact::binary("rkt").unwrap());
+    let status = rkt.args(["gc", "word"]).stderr(std::os::fd::OwnedFd::from(theirs)).status().unwrap();
+    assert_eq!(status.code(), Some(254));
+    drop(rkt);
+    let mut piece = [0; 200];
+    let length = ours.recv(&mut piece).unwrap();
+    assert_eq!(piece[..length], *b"gc: unexpected argument \"word\" (see --help)\n");
+}
+
 #[test]
 fn an_app_that_has_ended_shows_its_status_while_others_run() {
     let t = begin("ended_beside_running");

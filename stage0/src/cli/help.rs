@@ -56,15 +56,19 @@ pub(crate) fn overview(group: Option<&str>, out: &mut dyn Write) -> io::Result<(
 pub(crate) fn command(command: &Command, out: &mut dyn Write) -> io::Result<()> {
     let name = command.name;
     write!(out, "NAME:\n\trkt {name} - {}\n\n", command.summary)?;
-    write!(out, "USAGE:\n\trkt {name} [flags] {}\n\n", command.arguments)?;
+    let usage = format!("rkt {name} [flags] {}", command.arguments);
+    write!(out, "USAGE:\n\t{}\n\n", usage.trim_end())?;
     if !command.description.is_empty() {
         write!(out, "DESCRIPTION:\n{}\n\n", indented(&table::wrapped(command.description, 96)))?;
     }
-    writeln!(out, "OPTIONS:")?;
     let mut own: Vec<Flag> = command.flags.iter().flat_map(|flags| flags.iter().copied()).collect();
     own.sort_by_key(|flag| flag.name);
-    flags(&own, out)?;
-    write!(out, "\nGLOBAL OPTIONS:\n")?;
+    if !own.is_empty() {
+        writeln!(out, "OPTIONS:")?;
+        flags(&own, out)?;
+        writeln!(out)?;
+    }
+    writeln!(out, "GLOBAL OPTIONS:")?;
     flags(GLOBAL_FLAGS, out)
 }
 

@@ -67,12 +67,8 @@ fn page() -> String {
 }
 
 fn section(command: &Command) -> String {
-    let mut text = format!(
-        ".SS rkt {} {}\n{}.\n",
-        escaped(command.name),
-        escaped(command.arguments),
-        escaped(command.summary)
-    );
+    let usage = format!("{} {}", command.name, command.arguments);
+    let mut text = format!(".SS rkt {}\n{}.\n", escaped(usage.trim_end()), escaped(command.summary));
     if !command.description.is_empty() {
         text.push_str(&format!("{}\n", escaped(command.description)));
     }
