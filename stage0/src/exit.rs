@@ -1,7 +1,8 @@
 //! How a command ends: the one place that decides exit statuses and how errors look. `docs/exit-codes.md`.
 //!
 //! As rkt 1.30: a message is prefixed with the command's name; without `--debug` an error is one line, our own sentence
-//! and the innermost cause; with it, a tree of all of them.
+//! and the innermost cause; with it, a tree of all of them. Where the innermost cause does not say what it is about, the
+//! one before it does.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -80,10 +81,19 @@ pub(crate) fn render(error: &anyhow::Error, debug: bool) -> String {
         for (level, cause) in levels {
             let _ = write!(text, "\n{}└─{cause}", "  ".repeat(level));
         }
-    } else if let Some((_, innermost)) = levels.next_back() {
-        let _ = write!(text, ": {innermost}");
+        return text;
+    }
+    let innermost = levels.next_back();
+    // "No such file or directory" and "expected value at line 1" are about something that the cause before them names.
+    let about = levels.next_back().filter(|_| says_not_of_what(error.root_cause()));
+    for (_, cause) in about.into_iter().chain(innermost) {
+        let _ = write!(text, ": {cause}");
     }
     text
+}
+
+fn says_not_of_what(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>() || cause.is::<serde_json::Error>()
 }
 
 #[cfg(test)]
@@ -103,6 +113,22 @@ mod tests {
         assert_eq!(render(&error(), false), "find image \"x\": no such file");
         assert_eq!(render(&error(), true), "find image \"x\"\n  └─open the store\n    └─no such file");
         assert_eq!(render(&anyhow!("alone"), false), "alone");
+    }
+
+    #[test]
+    fn what_the_kernel_says_is_about_something() {
+        let error = |depth: usize| {
+            let cause = anyhow::Error::new(std::io::Error::from_raw_os_error(13));
+            ["read /a/b", "find the layer", "find image \"x\""]
+                .into_iter()
+                .take(depth)
+                .fold(cause, anyhow::Error::context)
+        };
+        let denied = "Permission denied (os error 13)";
+        assert_eq!(render(&error(0), false), denied);
+        assert_eq!(render(&error(1), false), format!("read /a/b: {denied}"));
+        assert_eq!(render(&error(2), false), format!("find the layer: read /a/b: {denied}"));
+        assert_eq!(render(&error(3), false), format!("find image \"x\": read /a/b: {denied}"));
     }
 
     #[test]
