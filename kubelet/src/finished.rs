@@ -2,7 +2,8 @@
 //!
 //! A pod that is over is kept by rkt only until somebody collects garbage. Without this record it would then look as if
 //! it had never run, and a job would run again. One file per pod, below the kubelet's own directory:
-//! `finished/<namespace>_<name>.json`, written by rename. It counts for the version of the manifest that it names.
+//! `finished/<namespace>/<name>`, JSON, written by rename. (A name can be as long as a file's name may be: nothing else
+//! fits into it.) It counts for the version of the manifest that it names.
 
 use std::path::{Path, PathBuf};
 
@@ -42,14 +43,15 @@ impl Finished {
         use std::io::Write;
         use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
         let record = Record { hash: desired.hash.clone(), status: status.clone() };
-        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&self.dir)?;
-        let path = self.path(&desired.name);
-        let beside = path.with_extension("new");
+        let dir = self.dir.join(&desired.name.namespace);
+        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&dir)?;
+        // Pods are noted one at a time, and no pod's name begins with a dot.
+        let beside = dir.join(".new");
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o640).open(&beside)?;
         file.write_all(&serde_json::to_vec(&record)?)?;
         file.sync_all()?;
-        std::fs::rename(beside, path)
+        std::fs::rename(beside, self.path(&desired.name))
     }
 
     /// The pod is not wanted any more.
@@ -63,19 +65,27 @@ impl Finished {
 
     /// Forgets every pod that is not wanted: also those whose manifest went away while no kubelet ran.
     pub(crate) fn keep(&self, wanted: impl Fn(&FullName) -> bool) {
-        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
-        for entry in entries.flatten() {
-            let file = entry.file_name();
-            let name = file.to_str().and_then(|n| n.strip_suffix(".json")?.split_once('_'));
-            let name =
-                name.map(|(namespace, name)| FullName { namespace: namespace.into(), name: name.into() });
-            name.into_iter().filter(|name| !wanted(name)).for_each(|name| self.forget(&name));
+        let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+        for namespace in entries(&self.dir) {
+            for file in entries(&namespace.path()) {
+                let (Ok(namespace), Ok(name)) =
+                    (namespace.file_name().into_string(), file.file_name().into_string())
+                else {
+                    continue;
+                };
+                let name = FullName { namespace, name };
+                if !wanted(&name) {
+                    self.forget(&name);
+                }
+            }
+            // It is removed when it is empty.
+            let _ = std::fs::remove_dir(namespace.path());
         }
     }
 
     fn path(&self, name: &FullName) -> PathBuf {
-        // Both are DNS names: no slash, no underscore.
-        self.dir.join(format!("{}_{}.json", name.namespace, name.name))
+        // Both are DNS names: no slash, no dot at the beginning.
+        self.dir.join(&name.namespace).join(&name.name)
     }
 }
 
@@ -103,7 +113,20 @@ mod tests {
         assert_eq!(finished.of(&one), Some(status));
         finished.keep(|_| false);
         assert_eq!(finished.of(&one), None);
-        std::fs::write(tmp.path().join("finished/default_web-n1.json"), "{").unwrap();
+        assert!(!tmp.path().join("finished/default").exists());
+        finished.note(&one, &PodStatus::default()).unwrap();
+        std::fs::write(tmp.path().join("finished/default/web-n1"), "{").unwrap();
         assert_eq!(finished.of(&one), None);
+    }
+
+    #[test]
+    fn a_job_with_the_longest_name_ran_again_because_its_end_could_not_be_written_down() {
+        let tmp = tempfile::tempdir().unwrap();
+        let finished = Finished::new(tmp.path());
+        let mut job = desired("Never", &[], &["a"]);
+        job.name = FullName { namespace: "s".repeat(63), name: "n".repeat(253) };
+        finished.note(&job, &PodStatus::default()).unwrap();
+        finished.keep(|name| *name == job.name);
+        assert_eq!(finished.of(&job), Some(PodStatus::default()));
     }
 }

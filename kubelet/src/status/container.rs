@@ -35,11 +35,10 @@ pub(super) fn statuses(seen: &Seen<'_>, initialized: bool) -> Vec<ContainerStatu
 
 /// A container of which there is no app yet.
 fn of_nothing(seen: &Seen<'_>, container: &Container, initialized: bool) -> ContainerStatus {
-    let is_main = seen.desired.spec().containers.iter().any(|c| c.name == container.name);
     ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
-        state: Some(waiting(why_not(seen, container, is_main && !initialized))),
+        state: Some(waiting(why_not(seen, container, !initialized))),
         started: Some(false),
         ..ContainerStatus::default()
     }
@@ -54,7 +53,7 @@ fn of_member(seen: &Seen<'_>, id: PodId, member: &Member<'_>, initialized: bool)
         Some(now) if is_running(app, now) => (state_running(now), before),
         Some(over) if app.unit == UnitState::Activating => (waiting(crash_loop(seen, member)), Some(over)),
         Some(over) => (state_terminated(id, app, over), before),
-        None => (waiting(why_not(seen, member.container, member.role == Role::Main && !initialized)), None),
+        None => (waiting(why_not(seen, member.container, !initialized)), None),
     };
     let is_running = state.running.is_some();
     let is_done = member.role == Role::Init && newest.is_some_and(succeeded);
