@@ -301,6 +301,13 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_data_directory_is_the_default_not_the_current_one() {
+        for words in [&["list"][..], &["list", "--dir="]] {
+            assert_eq!(parsed(words).unwrap().1.data_path(), std::path::Path::new("/var/lib/rkt"));
+        }
+    }
+
+    #[test]
     fn a_word_too_many_is_not_ignored() {
         assert!(parsed(&["gc", "12345678"]).unwrap().1.check().unwrap_err().to_string().contains("12345678"));
         assert!(parsed(&["gc"]).unwrap().1.check().is_ok());
