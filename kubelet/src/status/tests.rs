@@ -129,7 +129,7 @@ fn init_containers() {
             vec![runs("i"), new("j"), new("a")],
             "Pending",
             "running x0",
-            "ContainerCreating x0",
+            "PodInitializing x0",
             "PodInitializing x0",
             "False",
         ),
