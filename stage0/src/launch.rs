@@ -121,6 +121,6 @@ fn journal_invocation() -> Option<String> {
 }
 
 /// Whether our output, and so that of the apps that we run ourselves, is a stream of the journal.
-pub(crate) fn writes_to_journal() -> bool {
+fn writes_to_journal() -> bool {
     journal_stream::is_stream(std::io::stdout()) || journal_stream::is_stream(std::io::stderr())
 }

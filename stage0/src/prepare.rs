@@ -13,7 +13,6 @@ use pod::bundle::{Bundle, ImageRef};
 use pod::manifest::{ManifestError, PodManifest, RuntimeApp, Volume, VolumeKind};
 use pod::{AppName, DataDir, LockedPod, Phase, PodError, PodId, TransitionError};
 
-use crate::exit::Log;
 use crate::images::{Found, ImageError, Images};
 use crate::spec::{self, SpecError};
 
@@ -43,37 +42,12 @@ pub(crate) enum PrepareError {
     Owner { name: AppName, uid: u32, gid: u32, source: std::io::Error },
 }
 
-/// A pod that was prepared.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    /// It is in [`Phase::Prepare`] and ours.
-    pub(crate) pod: LockedPod,
-    /// The apps whose images have links to /dev/stdout or /dev/stderr.
-    pub(crate) openers: Vec<AppName>,
-}
-
-impl Prepared {
-    /// Says which apps will not be able to write if their output is the journal's socket: what opens a socket by name
-    /// gets `ENXIO`.
-    pub(crate) fn warn(&self, log: Log) {
-        if self.openers.is_empty() {
-            return;
-        }
-        let names: Vec<&str> = self.openers.iter().map(AppName::as_str).collect();
-        log.say(format_args!(
-            "app {}: the image has links to /dev/stdout or /dev/stderr; opening them fails in a unit, where they are the \
-             journal's socket (ENXIO): the program must write to its descriptors 1 and 2 instead",
-            names.join(", ")
-        ));
-    }
-}
-
-/// Prepares a pod.
+/// Prepares a pod: it is then in [`Phase::Prepare`], and ours.
 pub(crate) fn prepare(
     data: &DataDir,
     images: &Images<'_>,
     request: &Request,
-) -> Result<Prepared, PrepareError> {
+) -> Result<LockedPod, PrepareError> {
     let (manifest, found) = resolve(images, &request.content)?;
     manifest.validate()?;
     check_sources(&manifest)?;
@@ -81,17 +55,12 @@ pub(crate) fn prepare(
     let filled = bundles(&pod, &manifest, &found, request)
         .and_then(|bundles| fill(&mut pod, &manifest, &bundles, request));
     match filled {
-        Ok(()) => Ok(Prepared { pod, openers: openers(&manifest, &found) }),
+        Ok(()) => Ok(pod),
         Err(e) => {
             discard(pod);
             Err(e)
         }
     }
-}
-
-fn openers(manifest: &PodManifest, found: &[Found]) -> Vec<AppName> {
-    let openers = manifest.apps.iter().zip(found).filter(|(_, image)| image.opens_outputs);
-    openers.map(|(app, _)| app.name.clone()).collect()
 }
 
 /// A new pod. Between its making and its locking somebody may collect it: then another one is made.
@@ -162,6 +131,7 @@ fn bundles(
             runtime,
             app,
             stop_signal: crate::appc::stop_signal(&image.config),
+            opens_outputs: image.opens_outputs,
             run_dir: &run_dir,
             lifted: request.lifted,
             terminal: request.terminal,

@@ -28,6 +28,8 @@ pub(crate) use quantity::{InvalidQuantity, bytes, millicores};
 pub(crate) const USER: &str = "rkt/user";
 /// Annotation: the group as appc writes it. Absent: the user's own.
 pub(crate) const GROUP: &str = "rkt/group";
+/// Annotation: `pipe` asks the stage1 for output that can be opened by name, which the journal's cannot.
+const OUTPUT: &str = "rkt/output";
 /// Annotation: the app's name.
 const APP: &str = "rkt/app";
 
@@ -53,6 +55,8 @@ pub(crate) struct Input<'a> {
     pub(crate) app: &'a App,
     /// The image's stop signal.
     pub(crate) stop_signal: Option<&'a str>,
+    /// Whether the image has links to /dev/stdout or /dev/stderr.
+    pub(crate) opens_outputs: bool,
     /// Where the pod will be when it runs: `<data>/pods/run/<uuid>`.
     pub(crate) run_dir: &'a Path,
     /// What was given up.
@@ -132,6 +136,11 @@ fn annotations(input: &Input<'_>) -> HashMap<String, String> {
     ]);
     if !app.group.is_empty() {
         let _ = annotations.insert(GROUP.to_owned(), app.group.clone());
+    }
+    // An annotation of the app may ask for what its image does not show.
+    let output = input.runtime.annotation(OUTPUT).or(input.opens_outputs.then_some("pipe"));
+    if let Some(output) = output {
+        let _ = annotations.insert(OUTPUT.to_owned(), output.to_owned());
     }
     if let Some(signal) = input.stop_signal {
         let _ = annotations.insert(STOP_SIGNAL.to_owned(), signal.to_owned());

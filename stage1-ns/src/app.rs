@@ -21,7 +21,7 @@ use stage1::failure::Failure;
 use stage1::limits::AppGroups;
 use stage1::namespaces::OwnNamespaces;
 use stage1::tether::Tether;
-use stage1::{backoff, commentary, own_executable, sandbox, seccomp, unsupported};
+use stage1::{backoff, commentary, outputs, own_executable, sandbox, seccomp, unsupported};
 use sys::clone::Parent;
 use sys::notify::Notifier;
 
@@ -91,6 +91,7 @@ impl Start<'_> {
         // Compiling, or finding what was compiled, happens in the host's tree.
         let filter = linux.and_then(|l| l.seccomp().as_ref()).map(seccomp::Filter::of).transpose()?;
         record::make_layer(self.attempt)?;
+        let pipes = outputs::pipes(&config, self.pod.id(), self.app.name(), self.launcher)?;
         if let Some(sandbox) = self.pod.sandbox()? {
             sandbox::join(&sandbox)?;
         }
@@ -98,7 +99,7 @@ impl Start<'_> {
         own.unshare_pid()?;
 
         commentary::say(format_args!("attempt {} of {}", self.attempt.number(), self.app.name()));
-        let plan = Plan { start: self, config: &config, image: &image, own, filter };
+        let plan = Plan { start: self, config: &config, image: &image, own, filter, pipes };
         let (pid, channel) = channel::spawn(Parent::CallersParent, |end| confine::become_app(plan, &end))?;
         groups.map_or(Ok(()), |groups| groups.limit())?;
         self.see_through(pid, &channel, notifier.as_ref())

@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::Pid;
+
 use crate::failure::StepError;
 
 /// Where every distribution mounts the control groups.
@@ -207,6 +209,17 @@ pub fn join(pid: u32) -> Result<(), ControlGroupError> {
         }
         let group = hierarchy.group(&mounts)?;
         std::fs::write(group.join("cgroup.procs"), "0")
+            .map_err(|source| ControlGroupError::Join { group, source })?;
+    }
+    Ok(())
+}
+
+/// Moves a process out of every group, into the roots of the hierarchies. All or an error, as [`join`].
+pub fn move_to_root(pid: Pid) -> Result<(), ControlGroupError> {
+    let mounts = Mounts::of_self()?;
+    for hierarchy in of_self()? {
+        let group = Hierarchy { path: "/".into(), ..hierarchy }.group(&mounts)?;
+        std::fs::write(group.join("cgroup.procs"), pid.as_raw_nonzero().to_string())
             .map_err(|source| ControlGroupError::Join { group, source })?;
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! has its own error; a stage1 puts them in order. An app comes to be in these steps:
 //!
 //! 1. outside: [`own_executable`], [`tether`], [`backoff`], [`sandbox`] (the pod's namespaces), [`limits`],
-//!    [`channel`] (the process that will be the app);
+//!    [`relay`] (for apps that need one), [`channel`] (the process that will be the app);
 //! 2. in it, still in the host's tree: [`outputs`], [`null_device`], [`namespaces`], [`rootfs`], [`mounts`], [`devices`], [`sysctls`],
 //!    [`masks`], [`users`], then [`pivot`];
 //! 3. in the app's tree: [`resource_limits`], [`program`] (working directory), [`credentials`] with [`capabilities`]
@@ -34,6 +34,7 @@ pub mod outputs;
 pub mod own_executable;
 pub mod pivot;
 pub mod program;
+pub mod relay;
 pub mod resource_limits;
 pub mod rootfs;
 pub mod running;

@@ -5,32 +5,74 @@
 //! pod has its launcher's descriptors; those of them that are a journal stream are replaced by streams of the app's own.
 //!
 //! Each stream names its unit: a child of the app that wrote a line and is gone (a command in a script) has no control
-//! group any more when journald looks.
+//! group any more when journald looks. Apps that open their output by name get pipes, see [`relay`].
 
+use oci_spec::runtime::Spec;
 use pod::launch::Launcher;
 use pod::{AppName, PodId, unit};
+use rustix::fs::{Gid, Uid};
 use rustix::stdio;
 use sys::journal_stream::{self, Priority};
 
 use crate::control_group;
 use crate::failure::StepError;
+use crate::relay::{self, Pipes, RelayError};
 
-/// The journal could not be reached.
+/// The output could not be connected, or not given to the app.
 #[derive(Debug, thiserror::Error)]
-#[error("connect the app's output to the journal")]
+#[error("connect the app's output")]
 pub struct OutputError(#[source] std::io::Error);
 
 impl StepError for OutputError {}
 
+/// The pipes of an app that opens its output by name, if that output is the journal; the relay is then at work.
+pub fn pipes(
+    config: &Spec,
+    pod: PodId,
+    app: &AppName,
+    launcher: Launcher,
+) -> Result<Option<Pipes>, RelayError> {
+    let is_stream =
+        || journal_stream::is_stream(stdio::stdout()) && journal_stream::is_stream(stdio::stderr());
+    let wanted = relay::wanted(config) && (launcher == Launcher::Units || is_stream());
+    wanted.then(|| relay::start(app.as_str(), &unit_of(pod, app, launcher))).transpose()
+}
+
 /// Connects the calling process's stdout and stderr. To be called in the control group and the control group namespace
 /// of the launcher.
-pub fn connect(pod: PodId, app: &AppName, launcher: Launcher) -> Result<(), OutputError> {
-    let unit = match launcher {
+pub fn connect(
+    pod: PodId,
+    app: &AppName,
+    launcher: Launcher,
+    pipes: Option<&Pipes>,
+) -> Result<(), OutputError> {
+    let connected = match pipes {
+        Some(pipes) => pipes.install(),
+        None => connect_outputs(app.as_str(), &unit_of(pod, app, launcher), launcher),
+    };
+    connected.map_err(|e| OutputError(e.into()))
+}
+
+/// Gives pipes that are the calling process's stdout and stderr to the app's user: as `/dev/stdout` they are opened anew,
+/// and that is a matter of their owner and mode. Terminals and files stay whose they are.
+pub fn give_to(uid: u32, gid: u32) -> Result<(), OutputError> {
+    const PIPEFS_MAGIC: u64 = 0x5049_5045;
+    for output in [stdio::stdout(), stdio::stderr()] {
+        let is_pipe = rustix::fs::fstatfs(output).is_ok_and(|s| u64::try_from(s.f_type) == Ok(PIPEFS_MAGIC));
+        if is_pipe {
+            rustix::fs::fchown(output, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .map_err(|e| OutputError(e.into()))?;
+        }
+    }
+    Ok(())
+}
+
+fn unit_of(pod: PodId, app: &AppName, launcher: Launcher) -> String {
+    match launcher {
         Launcher::Units => unit::app(pod, app),
         // Without a unit to name, journald still finds that of every process that lives long enough.
         Launcher::Direct => control_group::unit_of_self().unwrap_or_default(),
-    };
-    connect_outputs(app.as_str(), &unit, launcher).map_err(|e| OutputError(e.into()))
+    }
 }
 
 fn connect_outputs(app: &str, unit: &str, launcher: Launcher) -> rustix::io::Result<()> {

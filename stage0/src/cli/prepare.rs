@@ -22,10 +22,7 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let policy = policy(&flags, PullPolicy::New)?;
     let data = invocation.data_dir()?;
     let images = Images::open(&data, &policy)?;
-    let prepared = crate::prepare::prepare(&data, &images, &request)?;
-    // A unit may run it.
-    prepared.warn(invocation.log());
-    let mut pod = prepared.pod;
+    let mut pod = crate::prepare::prepare(&data, &images, &request)?;
     // What is announced as prepared must still be there after a loss of power.
     if let Err(e) = pod.dir().sync() {
         crate::prepare::discard(pod);

@@ -12,10 +12,7 @@ use super::global::policy;
 use super::launch_flags::{self, LAUNCH_FLAGS};
 use super::pod_flags::{self, POD_FLAGS};
 use crate::images::Images;
-use crate::launch::{
-    self,
-    direct::{self, Input},
-};
+use crate::launch::direct::{self, Input};
 use crate::prepare::Content;
 
 /// Flags of the commands that run a pod in the foreground.
@@ -46,11 +43,7 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let policy = policy(&flags, PullPolicy::New)?;
     let data = invocation.data_dir()?;
     let images = Images::open(&data, &policy)?;
-    let prepared = crate::prepare::prepare(&data, &images, &request)?;
-    if launch::writes_to_journal() {
-        prepared.warn(invocation.log());
-    }
-    let pod = prepared.pod;
+    let pod = crate::prepare::prepare(&data, &images, &request)?;
     if let Err(e) = save_uuid(&flags, &pod) {
         crate::prepare::discard(pod);
         return Err(e);

@@ -29,6 +29,7 @@ fn make(pod: &PodManifest, lifted: Lifted) -> Result<Value, SpecError> {
         runtime,
         app: runtime.app.as_ref().unwrap(),
         stop_signal: Some("SIGQUIT"),
+        opens_outputs: false,
         run_dir: Path::new("/var/lib/rkt/pods/run/UUID"),
         lifted,
         terminal: false,

@@ -17,6 +17,7 @@ use stage1::failure::Failure;
 use stage1::mounts::{Mounted, Planned};
 use stage1::namespaces::{self, OwnNamespaces};
 use stage1::program::{self, Program};
+use stage1::relay::Pipes;
 use stage1::rootfs::{Root, RootParts};
 use stage1::seccomp::Filter;
 use stage1::sysctls::{self, Scope};
@@ -31,6 +32,8 @@ pub(super) struct Plan<'a> {
     pub(super) image: &'a ImageRef,
     pub(super) own: OwnNamespaces,
     pub(super) filter: Option<Filter>,
+    /// In place of the journal, for an app that opens its output by name.
+    pub(super) pipes: Option<Pipes>,
 }
 
 /// Becomes the app. Returns only why it could not.
@@ -46,7 +49,7 @@ fn run(plan: Plan<'_>, end: &ChildEnd) -> Result<std::convert::Infallible, Failu
     let process =
         plan.config.process().as_ref().ok_or_else(|| Failure::other("config.json has no process"))?;
     own_executable::hide()?;
-    outputs::connect(start.pod.id(), start.app.name(), start.launcher)?;
+    outputs::connect(start.pod.id(), start.app.name(), start.launcher, plan.pipes.as_ref())?;
     null_device::replace_standard()?;
     leave_terminal(process)?;
     if let Some(score) = process.oom_score_adj() {
@@ -57,6 +60,7 @@ fn run(plan: Plan<'_>, end: &ChildEnd) -> Result<std::convert::Infallible, Failu
     plan.own.unshare_mount()?;
     let root = build_root(&plan, process)?;
     let identity = users::resolve(&root, plan.config)?;
+    outputs::give_to(identity.uid, identity.gid)?;
     pivot::pivot(&root)?;
     pivot::set_propagation(plan.config.linux().as_ref())?;
 
