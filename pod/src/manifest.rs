@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use app::{App, EventHandler, Group, MountPoint, Port, Protocol, User};
 pub use image::{DOCKER_CMD, DOCKER_ENTRYPOINT, Dependency, ImageManifest, Label};
-pub use isolator::{Isolator, Resource, Seccomp};
+pub use isolator::{DEFAULT_CAPABILITIES, Isolator, Resource, Seccomp};
 pub use validate::ManifestError;
 
 use crate::AppName;

@@ -7,27 +7,9 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
-use pod::manifest::{App, Isolator, Seccomp};
+use pod::manifest::{App, DEFAULT_CAPABILITIES, Isolator, Seccomp};
 
 use super::Refusal;
-
-/// The capabilities that a container has unless it says otherwise: those of Docker.
-const DEFAULT: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
 
 /// Every capability of capabilities(7), in the kernel's order.
 const ALL: [&str; 41] = [
@@ -139,7 +121,7 @@ fn check_non_root(container: &Container, user: &str) -> Result<(), Refusal> {
 
 fn capabilities(container: &Container, own: &SecurityContext) -> Result<BTreeSet<&'static str>, Refusal> {
     let (add, drop) = own.capabilities.clone().map(|c| (c.add, c.drop)).unwrap_or_default();
-    let mut set: BTreeSet<&'static str> = DEFAULT.into();
+    let mut set: BTreeSet<&'static str> = DEFAULT_CAPABILITIES.into();
     let drop = known(container, drop)?;
     let add = known(container, add)?;
     set.retain(|c| !drop.contains(c));

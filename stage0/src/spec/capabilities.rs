@@ -4,31 +4,13 @@ use std::collections::BTreeSet;
 use std::str::FromStr as _;
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
-use pod::manifest::Isolator;
+use pod::manifest::{DEFAULT_CAPABILITIES, Isolator};
 
 use super::{Input, SpecError};
 
 /// A set of capabilities, in the order of their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Set(BTreeSet<String>);
-
-/// rkt's default set, which is Docker's, too; without `CAP_`.
-const DEFAULT: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
 
 const ALL: [Capability; 41] = [
     Capability::AuditControl,
@@ -118,7 +100,11 @@ pub(super) fn set(input: &Input<'_>) -> Result<Set, SpecError> {
     match retain {
         Some(_) if !remove.is_empty() => Err(SpecError::TwoCapabilitySets { app: app() }),
         Some(retain) => Ok(Set(retain)),
-        None => Ok(Set(DEFAULT.iter().map(|c| (*c).to_owned()).filter(|c| !remove.contains(c)).collect())),
+        None => Ok(Set(DEFAULT_CAPABILITIES
+            .iter()
+            .map(|c| (*c).to_owned())
+            .filter(|c| !remove.contains(c))
+            .collect())),
     }
 }
 
