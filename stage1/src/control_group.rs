@@ -214,15 +214,17 @@ pub fn join(pid: u32) -> Result<(), ControlGroupError> {
     Ok(())
 }
 
-/// Moves a process out of every group, into the roots of the hierarchies. All or an error, as [`join`].
+/// Moves a process out of its groups, into the roots of the hierarchies, as far as that can be: a hierarchy may not be
+/// mounted, and a root that is a container's may not take processes.
 pub fn move_to_root(pid: Pid) -> Result<(), ControlGroupError> {
     let mounts = Mounts::of_self()?;
-    for hierarchy in of_self()? {
+    let to_root = |hierarchy: Hierarchy| {
         let group = Hierarchy { path: "/".into(), ..hierarchy }.group(&mounts)?;
         std::fs::write(group.join("cgroup.procs"), pid.as_raw_nonzero().to_string())
-            .map_err(|source| ControlGroupError::Join { group, source })?;
-    }
-    Ok(())
+            .map_err(|source| ControlGroupError::Join { group, source })
+    };
+    let outcomes: Vec<_> = of_self()?.into_iter().map(to_root).collect();
+    outcomes.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -693,6 +693,9 @@ fn an_image_that_opens_its_output_by_name_writes_to_the_journal() {
     start_units(&t, &uuid);
     let relays = format!("pgrep -fc '[s]tage1-ns app .*{uuid}' || true");
     assert_eq!(t.sh(&relays).ok(), "1");
+    // Where systemd does not kill it with the rest of the unit.
+    let groups = format!("grep -vE ':/$' /proc/$(pgrep -f '[s]tage1-ns app .*{uuid}')/cgroup || true");
+    assert_eq!(t.sh(&groups).ok(), "");
     let ended = format!(
         "for i in $(seq 100); do rkt --dir={0} status {uuid} | grep app-app=3 && break; sleep 0.1; done; journalctl --sync
          rkt --dir={0} logs {uuid} | sort",
