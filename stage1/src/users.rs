@@ -89,7 +89,7 @@ pub fn resolve(root: impl AsFd, config: &Spec) -> Result<Identity, UserError> {
     };
     let gid = match (group_text, user_text, &account) {
         (Some(text), _, _) => group(root, text)?,
-        (None, Some(_), Some(account)) => account.gid,
+        (None, Some(_), Some(account)) => checked(account.gid)?,
         (None, _, _) => checked(user.gid())?,
     };
     let mut groups: BTreeSet<u32> = user.additional_gids().iter().flatten().copied().collect();
@@ -165,7 +165,7 @@ mod tests {
     fn root() -> (tempfile::TempDir, OwnedFd) {
         let tmp = tempfile::tempdir().unwrap();
         std::fs::create_dir(tmp.path().join("etc")).unwrap();
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nredis:x:101:102::/var/lib/redis:/bin/false\nevil:x:4294967296:0::/:\nhigh:x:4294967295:0::/:\n";
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nredis:x:101:102::/var/lib/redis:/bin/false\nevil:x:4294967296:0::/:\nhigh:x:4294967295:0::/:\nhighgroup:x:5:2147483650::/:\n";
         std::fs::write(tmp.path().join("etc/passwd"), passwd).unwrap();
         std::fs::write(tmp.path().join("etc/group"), "root:x:0:\nredis:x:102:\nssl:x:103:www,redis\n")
             .unwrap();
@@ -199,9 +199,14 @@ mod tests {
 
     #[test]
     fn numbers_do_not_wrap_around() {
-        for bad in ["2147483648", "4294967295", "4294967296", "18446744073709551616", "-1", "high"] {
+        for bad in
+            ["2147483648", "4294967295", "4294967296", "18446744073709551616", "-1", "high", "highgroup"]
+        {
             assert!(matches!(ids(bad, ""), Err(UserError::OutOfRange(_))), "{bad}");
-            assert!(bad == "high" || matches!(ids("0", bad), Err(UserError::OutOfRange(_))), "{bad}");
+            assert!(
+                bad.starts_with("high") || matches!(ids("0", bad), Err(UserError::OutOfRange(_))),
+                "{bad}"
+            );
         }
     }
 
