@@ -1,7 +1,7 @@
 //! One layer on its way into the store: download, verify, inflate, verify, unpack, all at once.
 //!
 //! ```text
-//!  source ─▶ [download: sha256, size] ─▶ pipe ─▶ [inflate] ─▶ pipe ─▶ [sha256, unpack] ─▶ tree
+//!  source ─▶ [download: digest, size] ─▶ pipe ─▶ [inflate] ─▶ pipe ─▶ [digest, unpack] ─▶ tree
 //! ```
 //!
 //! Three threads, so that a layer takes as long as its slowest stage. Nothing is believed before the end: the tree is
@@ -110,7 +110,7 @@ impl Delivery<'_> {
         std::thread::scope(|scope| {
             let download = scope.spawn(move || self.download(blob, expected, compressed_in));
             let inflate = scope.spawn(move || inflate(compressed_out, tar_in, limit));
-            let unpacked = self.unpack(tar_out.hashing(), root, aside);
+            let unpacked = self.unpack(tar_out.hashing(self.diff_id.algorithm()), root, aside);
             let (download, inflate) = (join(download), join(inflate));
             match (download?, inflate?) {
                 (End::Complete, End::Complete) => unpacked,
@@ -121,7 +121,7 @@ impl Delivery<'_> {
     }
 
     fn download(&self, mut blob: impl Read, expected: Digest, mut pipe: Writer) -> Result<End, LayerError> {
-        let (mut hasher, mut found) = (Hasher::default(), 0);
+        let (mut hasher, mut found) = (Hasher::new(expected.algorithm()), 0);
         loop {
             let look = |bytes: &[u8]| {
                 hasher.update(bytes);

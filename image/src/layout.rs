@@ -2,7 +2,7 @@
 //!
 //! `index.json` lists what there is; the annotation `org.opencontainers.image.ref.name` gives entries their names.
 //! Without a name there must be one image only, or one for each of several platforms. Blobs are read from
-//! `blobs/sha256/`; links are followed there, because layouts share blobs that way and every byte is verified anyway.
+//! `blobs/<algorithm>/`; links are followed there, because layouts share blobs that way and every byte is verified anyway.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -103,7 +103,8 @@ impl Layout {
     }
 
     fn blob_path(&self, descriptor: &Descriptor) -> Result<PathBuf, SourceError> {
-        Ok(self.path.join("blobs/sha256").join(digest_of(descriptor)?.hex()))
+        let digest = digest_of(descriptor)?;
+        Ok(self.path.join("blobs").join(digest.algorithm().name()).join(digest.hex()))
     }
 
     /// The entries that the name means, as an index of their own.

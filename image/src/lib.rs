@@ -49,7 +49,7 @@ mod progress;
 
 pub use archive::{Archive, ArchiveError};
 pub use credentials::{Credential, CredentialLookup, Credentials, CredentialsError};
-pub use digest::{Digest, DigestError, Hasher, ImageId};
+pub use digest::{Algorithm, Digest, DigestError, Hasher, ImageId};
 pub use fetch::{FetchError, FetchOptions, PullPolicy, fetch};
 pub use layer::LayerError;
 pub use layout::{Layout, LayoutError};

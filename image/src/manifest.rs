@@ -203,7 +203,7 @@ pub(crate) fn check_types(manifest: &ImageManifest) -> Result<(), DocumentError>
 /// The digest of a descriptor, in our type.
 ///
 /// # Errors
-/// [`DigestError`] for algorithms other than sha256.
+/// [`DigestError`] for algorithms other than sha256 and sha512.
 pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<Digest, DigestError> {
     descriptor.digest().as_ref().parse()
 }

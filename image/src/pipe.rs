@@ -7,7 +7,7 @@
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Algorithm, Digest, Hasher};
 
 /// Fits a core's second-level cache: what one stage wrote, the next finds warm.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -89,8 +89,8 @@ impl Writer {
 
 impl Reader {
     /// From now on, every byte that comes is hashed.
-    pub(crate) fn hashing(mut self) -> Self {
-        self.hasher = Some(Hasher::default());
+    pub(crate) fn hashing(mut self, algorithm: Algorithm) -> Self {
+        self.hasher = Some(Hasher::new(algorithm));
         self
     }
 
@@ -145,7 +145,7 @@ mod tests {
     fn bytes_arrive_in_order_and_hashed() {
         let data: Vec<u8> = (0..5 * CHUNK + 17).map(|at| (at % 251) as u8).collect();
         let (mut writer, reader) = pipe();
-        let reader = reader.hashing();
+        let reader = reader.hashing(Algorithm::Sha256);
         std::thread::scope(|scope| {
             let _ = scope.spawn(|| {
                 let mut source = &data[..];

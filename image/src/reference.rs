@@ -5,7 +5,7 @@
 //! | `nginx`, `nginx:1.27`, `host:5000/a/b:tag@sha256:…`, with or without `docker://` or `docker:` | a registry's repository |
 //! | `oci:PATH[:TAG]` | a directory in the OCI image layout |
 //! | `docker-archive:PATH[:REF]` | a tar file made by `docker save` or `skopeo copy` |
-//! | `sha256-<2 to 64 hex>`, `sha256:<hex>` | an image of the store, by its id or the beginning of it |
+//! | `sha256-<2 to 64 hex>`, `sha512-<2 to 128 hex>`, with `:` too | an image of the store, by its id or the beginning of it |
 //!
 //! The grammar of references is that of the distribution project (lower-case repositories of at most 255 bytes, tags
 //! of at most 128). A name without a registry means docker.io, a docker.io name without a slash is in `library/`, and
@@ -15,10 +15,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::digest::{Digest, DigestError, ImageId};
+use crate::digest::{Algorithm, Digest, DigestError, ImageId};
 
 /// The registry that is meant when a reference names none.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
+/// What stands between the algorithm and the digits of an id.
+const ID_SEPARATORS: &[char] = &['-', ':'];
 
 /// A repository of a registry, and which of its images. Displayed in full: `docker.io/library/nginx:latest`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,9 +31,12 @@ pub struct Reference {
     digest: Option<Digest>,
 }
 
-/// The beginning of an image id: 2 to 64 hexadecimal digits.
+/// The beginning of an image id: an algorithm and at least 2 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct IdPrefix(String);
+pub struct IdPrefix {
+    algorithm: Algorithm,
+    hex: String,
+}
 
 /// Where an image is to be found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +102,9 @@ pub enum ReferenceError {
         source: DigestError,
     },
     /// Not the beginning of an image id.
-    #[error("{0:?} is not an image id: 2 to 64 lower-case hexadecimal digits must follow \"sha256-\"")]
+    #[error(
+        "{0:?} is not an image id: at least 2 lower-case hexadecimal digits must follow \"sha256-\" or \"sha512-\""
+    )]
     Id(String),
     /// `oci:` or `docker-archive:` without a path, or with an empty tag.
     #[error("{0:?} names no file: expected oci:PATH[:TAG] or docker-archive:PATH[:REF]")]
@@ -140,13 +147,20 @@ impl IdPrefix {
     /// The hexadecimal digits.
     #[must_use]
     pub fn hex(&self) -> &str {
-        &self.0
+        &self.hex
     }
 
     /// The id, if all of it is there.
     #[must_use]
     pub fn complete(&self) -> Option<ImageId> {
-        Digest::from_hex(&self.0).ok().map(ImageId::new)
+        let id = Digest::from_hex(&self.hex).ok().map(ImageId::new);
+        id.filter(|id| self.fits(*id))
+    }
+
+    /// Whether this id begins so.
+    #[must_use]
+    pub fn fits(&self, id: ImageId) -> bool {
+        id.digest().algorithm() == self.algorithm && id.digest().hex().starts_with(&self.hex)
     }
 }
 
@@ -162,7 +176,7 @@ impl FromStr for ImageName {
             let (path, name) = split_path(text, rest)?;
             return Ok(Self::DockerArchive { path, name });
         }
-        if text.starts_with("sha256-") || text.starts_with("sha256:") {
+        if Algorithm::split(text, ID_SEPARATORS).is_some() {
             return text.parse().map(Self::Id);
         }
         text.parse().map(Self::Registry)
@@ -182,12 +196,12 @@ impl FromStr for IdPrefix {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let hex = text.strip_prefix("sha256-").or_else(|| text.strip_prefix("sha256:")).unwrap_or_default();
-        let lawful = hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if lawful && (2..=64).contains(&hex.len()) {
-            Ok(Self(hex.to_owned()))
-        } else {
-            Err(ReferenceError::Id(text.to_owned()))
+        let lawful = |hex: &str| hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        match Algorithm::split(text, ID_SEPARATORS) {
+            Some((algorithm, hex)) if (2..=algorithm.digits()).contains(&hex.len()) && lawful(hex) => {
+                Ok(Self { algorithm, hex: hex.to_owned() })
+            }
+            _ => Err(ReferenceError::Id(text.to_owned())),
         }
     }
 }
@@ -298,7 +312,7 @@ impl fmt::Display for Reference {
 
 impl fmt::Display for IdPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256-{}", self.0)
+        write!(f, "{}-{}", self.algorithm, self.hex)
     }
 }
 
@@ -358,7 +372,14 @@ mod tests {
             name("docker-archive:/x.tar:busybox:latest"),
             ImageName::DockerArchive { path: "/x.tar".into(), name: Some("busybox:latest".into()) }
         );
-        assert_eq!(name("sha256-ab"), ImageName::Id(IdPrefix("ab".into())));
+        let prefix = |algorithm| ImageName::Id(IdPrefix { algorithm, hex: "ab".into() });
+        assert_eq!(name("sha256-ab"), prefix(Algorithm::Sha256));
+        assert_eq!(name("sha512:ab"), prefix(Algorithm::Sha512));
+        // What rkt prints of an ACI's id is half of it.
+        let ImageName::Id(half) = name(&format!("sha512-{HEX}")) else { panic!("not an id") };
+        let whole = format!("sha512-{HEX}{HEX}").parse().unwrap();
+        assert!(half.complete().is_none() && half.fits(whole));
+        assert!(!half.fits(format!("sha256-{HEX}").parse().unwrap()));
         let ImageName::Id(id) = name(&format!("sha256:{HEX}")) else { panic!("not an id") };
         assert_eq!(id.complete().unwrap().to_string(), format!("sha256-{HEX}"));
         for text in ["oci:/a/b:v1", "docker-archive:/x.tar:busybox:latest", "sha256-ab01"] {

@@ -249,9 +249,11 @@ impl Source for Registry {
             (None, tag) => (tag.unwrap_or("latest").to_owned(), None),
         };
         let (raw, announced) = self.manifest(&name)?;
-        let found = Digest::of(&raw.bytes);
-        match [digest, announced].into_iter().flatten().find(|expected| *expected != found) {
+        let digest_of_same = |expected: Digest| expected.algorithm().digest(&raw.bytes);
+        let differs = |expected: &Digest| *expected != digest_of_same(*expected);
+        match [digest, announced].into_iter().flatten().find(differs) {
             Some(expected) => {
+                let found = digest_of_same(expected);
                 let reference = self.reference.to_string();
                 Err(RegistryError::Mismatch { reference, expected, found }.into())
             }

@@ -51,7 +51,7 @@ pub struct Raw {
 /// The manifest for one platform.
 #[derive(Debug)]
 pub struct Resolved {
-    /// The digest of `bytes`, which is the image's identity.
+    /// The sha256 of `bytes`, which is the image's identity, whatever the algorithm it was asked for by.
     pub digest: Digest,
     /// The manifest as it came: these bytes go into the store.
     pub bytes: Vec<u8>,
@@ -171,12 +171,15 @@ pub(crate) fn small_blob(source: &dyn Source, descriptor: &Descriptor) -> Result
 }
 
 fn check(what: &'static str, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), SourceError> {
-    let (expected, found) = (manifest::digest_of(descriptor)?, Digest::of(bytes));
+    let digest = manifest::digest_of(descriptor)?;
     if bytes.len() as u64 != descriptor.size() {
         let (expected, found) = (descriptor.size(), bytes.len() as u64);
-        return Err(SourceError::Size { what, digest: manifest::digest_of(descriptor)?, expected, found });
+        return Err(SourceError::Size { what, digest, expected, found });
     }
-    if expected == found { Ok(()) } else { Err(SourceError::Mismatch { what, expected, found }) }
+    match digest.algorithm().digest(bytes) {
+        found if found == digest => Ok(()),
+        found => Err(SourceError::Mismatch { what, expected: digest, found }),
+    }
 }
 
 /// The platforms of an index, for a person to read. Attestations and the like, which have none, are left out.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cas/
-//!   blob/sha256/<hex>    manifests and configurations, as they came
-//!   tree/<hex>/rootfs/   a layer, unpacked; the name is the sha256 of its tar stream (the diff id)
+//!   blob/<algorithm>/<hex>  manifests and configurations, as they came
+//!   tree/<hex>/rootfs/   a layer, unpacked; the name is the digest of its tar stream (the diff id)
 //!   tree/<hex>/layer.json  what it holds
 //!   image/<hex>.json     an image: what to stack, how big, since when; the file's mtime is its last use
 //!   ref/<name>           what a name stands for
@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::image::{ImageConfiguration, ImageManifest};
 
-use crate::digest::{Digest, ImageId};
+use crate::digest::{Algorithm, Digest, ImageId};
 use crate::platform::Platform;
 
 pub use gc::{Candidates, GcPlan, GcReport, InUse};
@@ -152,7 +152,8 @@ impl Store {
         // it: nobody else may reach any of it.
         for (path, mode) in [
             (store.dir.clone(), 0o750),
-            (store.blobs(), 0o750),
+            (store.blobs(Algorithm::Sha256), 0o750),
+            (store.blobs(Algorithm::Sha512), 0o750),
             (store.images_dir(), 0o750),
             (store.refs(), 0o750),
             (store.trees(), 0o700),
@@ -166,8 +167,12 @@ impl Store {
         Ok(store)
     }
 
-    fn blobs(&self) -> PathBuf {
-        self.dir.join("blob/sha256")
+    fn blobs(&self, algorithm: Algorithm) -> PathBuf {
+        self.dir.join("blob").join(algorithm.name())
+    }
+
+    fn blob_file(&self, digest: Digest) -> PathBuf {
+        self.blobs(digest.algorithm()).join(digest.hex())
     }
 
     fn images_dir(&self) -> PathBuf {

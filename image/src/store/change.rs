@@ -11,6 +11,7 @@ use super::lock::{LayerLock, Pin};
 use super::record::{ImageFile, RefFile, ref_file};
 use super::{Store, StoreError, list, optional, read_json, remove_file, write};
 use crate::digest::{Digest, ImageId};
+use crate::manifest::digest_of;
 use crate::platform::Platform;
 use crate::remove::remove_path;
 use crate::source::Resolved;
@@ -52,7 +53,8 @@ impl Store {
     ) -> Result<(ImageId, Pin), StoreError> {
         let pin = self.pin()?;
         let id = ImageId::new(resolved.digest);
-        let config_digest = Digest::of(config);
+        // Under the name that the manifest has for it: exports need it by that.
+        let config_digest = digest_of(resolved.manifest.config()).unwrap_or_else(|_| Digest::of(config));
         self.write_blob(resolved.digest, &resolved.bytes)?;
         self.write_blob(config_digest, config)?;
         let mut size = (resolved.bytes.len() + config.len()) as u64;
@@ -92,7 +94,7 @@ impl Store {
         if matches!(self.blob(digest), Ok(Some(_))) {
             return Ok(());
         }
-        let path = self.blobs().join(digest.hex());
+        let path = self.blob_file(digest);
         write::replace(&self.tmp(), &path, bytes).map_err(StoreError::io("write", &path))
     }
 

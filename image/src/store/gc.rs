@@ -11,7 +11,7 @@ use super::lock::{Exclusive, LayerLock};
 use super::record::{ImageFile, ref_file};
 use super::write::NEW;
 use super::{Store, StoreError, list, remove_file};
-use crate::digest::{Digest, ImageId};
+use crate::digest::{Algorithm, Digest, ImageId};
 use crate::remove::remove_path;
 
 /// Which images may go.
@@ -169,9 +169,11 @@ impl Store {
     }
 
     fn remove_blobs(&self, kept: &Kept) -> Result<(), StoreError> {
-        for hex in list(&self.blobs())? {
-            if !Digest::from_hex(&hex).is_ok_and(|digest| kept.blobs.contains(&digest)) {
-                remove_file(&self.blobs().join(hex))?;
+        for blobs in Algorithm::ALL.map(|algorithm| self.blobs(algorithm)) {
+            for hex in list(&blobs)? {
+                if !Digest::from_hex(&hex).is_ok_and(|digest| kept.blobs.contains(&digest)) {
+                    remove_file(&blobs.join(hex))?;
+                }
             }
         }
         Ok(())

@@ -33,7 +33,7 @@ impl Store {
     }
 
     fn find_prefix(&self, prefix: &IdPrefix) -> Result<Option<ImageId>, StoreError> {
-        let fits = |id: &ImageId| id.digest().hex().starts_with(prefix.hex());
+        let fits = |id: &ImageId| prefix.fits(*id);
         let mut candidates: Vec<ImageId> = self.image_ids()?.into_iter().filter(fits).collect();
         candidates.sort();
         match candidates.as_slice() {
@@ -57,11 +57,8 @@ impl Store {
         let file: ImageFile =
             optional(read_json(&self.image_file(id)))?.ok_or_else(|| StoreError::NotFound(id.to_string()))?;
         let missing = |path| StoreError::Incomplete { id, path };
-        let blob =
-            |digest: Digest| self.blob(digest)?.ok_or_else(|| missing(self.blobs().join(digest.hex())));
-        let parse = |digest: Digest| {
-            move |source| StoreError::Parse { path: self.blobs().join(digest.hex()), source }
-        };
+        let blob = |digest: Digest| self.blob(digest)?.ok_or_else(|| missing(self.blob_file(digest)));
+        let parse = |digest: Digest| move |source| StoreError::Parse { path: self.blob_file(digest), source };
         let manifest = manifest::from_go(&blob(id.digest())?).map_err(parse(id.digest()))?;
         let config = manifest::from_go(&blob(file.config)?).map_err(parse(file.config))?;
         let layers: Vec<PathBuf> =
@@ -83,12 +80,12 @@ impl Store {
 
     /// Reads and verifies a document.
     pub(super) fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.blobs().join(digest.hex());
+        let path = self.blob_file(digest);
         let bytes = match std::fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(StoreError::io("read", &path))?,
         };
-        match Digest::of(&bytes) {
+        match digest.algorithm().digest(&bytes) {
             found if found == digest => Ok(Some(bytes)),
             found => Err(StoreError::Corrupt { path, found }),
         }

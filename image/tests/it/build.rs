@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use image::{Digest, FetchError, FetchOptions, Image, ImageName, PullPolicy, Store, fetch};
+use image::{Algorithm, Digest, FetchError, FetchOptions, Image, ImageName, PullPolicy, Store, fetch};
 use serde_json::{Value, json};
 
 pub(crate) const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -170,14 +170,17 @@ impl Layer {
 pub(crate) struct Bench {
     dir: tempfile::TempDir,
     index: Vec<Value>,
+    /// What blobs are named by.
+    pub(crate) algorithm: Algorithm,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("image-test").tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("oci/blobs/sha256")).unwrap();
+        std::fs::create_dir(dir.path().join("oci/blobs/sha512")).unwrap();
         std::fs::write(dir.path().join("oci/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        Self { dir, index: Vec::new() }
+        Self { dir, index: Vec::new(), algorithm: Algorithm::Sha256 }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -193,8 +196,8 @@ impl Bench {
     }
 
     pub(crate) fn blob(&self, bytes: &[u8]) -> Value {
-        let digest = Digest::of(bytes);
-        std::fs::write(self.path("oci/blobs/sha256").join(digest.hex()), bytes).unwrap();
+        let digest = self.algorithm.digest(bytes);
+        std::fs::write(self.path("oci/blobs").join(self.algorithm.name()).join(digest.hex()), bytes).unwrap();
         json!({"digest": digest.to_string(), "size": bytes.len()})
     }
 

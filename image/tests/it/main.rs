@@ -13,6 +13,8 @@ mod auth;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod digests;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod layers;

@@ -128,7 +128,7 @@ pub(crate) fn gc(invocation: &Invocation) -> anyhow::Result<u8> {
     let used = || users(invocation).map(uses::all).map_err(io::Error::other);
     let report = store.gc(&plan, used)?;
     for tree in &report.trees {
-        log.say(format_args!("removed layer \"sha256-{}\"", tree.hex()));
+        log.say(format_args!("removed layer \"{}-{}\"", tree.algorithm(), tree.hex()));
     }
     for id in &report.images {
         exit::report(format_args!("successfully removed image: \"{id}\""));
