@@ -28,6 +28,7 @@ mod digest;
 mod platform;
 mod reference;
 
+mod content;
 mod manifest;
 mod source;
 
@@ -48,6 +49,7 @@ mod fetch;
 mod progress;
 
 pub use archive::{Archive, ArchiveError};
+pub use content::{Content, Format};
 pub use credentials::{Credential, CredentialLookup, Credentials, CredentialsError};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, ImageId};
 pub use fetch::{FetchError, FetchOptions, PullPolicy, fetch};

@@ -33,8 +33,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use oci_spec::image::{ImageConfiguration, ImageManifest};
-
+use crate::content::Content;
 use crate::digest::{Algorithm, Digest, ImageId};
 use crate::platform::Platform;
 
@@ -57,10 +56,8 @@ pub struct Image {
     pub id: ImageId,
     /// The name it was asked for by, if it was by name.
     pub name: Option<String>,
-    /// The manifest.
-    pub manifest: ImageManifest,
-    /// The configuration: what to run, and how.
-    pub config: ImageConfiguration,
+    /// What it says of itself: what to run, and how.
+    pub content: Content,
     /// The layers' trees, bottom first; overlayfs wants them in the opposite order.
     pub layers: Vec<PathBuf>,
     /// The digests that name the trees (diff ids), in the same order: what a pod records as being in use.

@@ -3,20 +3,21 @@
 //! The mapping is that of rkt's docker2aci where it had one. Group: docker takes the user's own group when the image
 //! names none, which appc cannot say; an empty group means that here.
 
+use image::Content;
 use oci_spec::image::ImageConfiguration;
 use pod::AppName;
 use pod::manifest::{
     AC_VERSION, Annotation, App, DOCKER_CMD, DOCKER_ENTRYPOINT, ImageManifest, MountPoint, Port, Protocol,
 };
 
-/// The image manifest of an image in the formats of OCI and Docker.
+/// An image's manifest: an ACI's own, or what docker2aci would have written.
 ///
 /// `name` is the image's name without its tag, `version` the tag.
-pub(crate) fn image_manifest(
-    name: &str,
-    version: Option<&str>,
-    config: &ImageConfiguration,
-) -> ImageManifest {
+pub(crate) fn image_manifest(name: &str, version: Option<&str>, content: &Content) -> ImageManifest {
+    let config = match content {
+        Content::Oci { config, .. } => config,
+        Content::Aci(manifest) => return manifest.as_ref().clone(),
+    };
     let label = |name: &str, value: &str| Annotation { name: name.to_owned(), value: value.to_owned() };
     let mut labels: Vec<_> = version.into_iter().map(|v| label("version", v)).collect();
     labels.push(label("os", &config.os().to_string()));
@@ -26,7 +27,7 @@ pub(crate) fn image_manifest(
         ac_version: AC_VERSION.to_owned(),
         name: name.to_owned(),
         labels,
-        app: Some(app(config)),
+        app: Some(converted(config)),
         annotations: annotations(config),
         dependencies: Vec::new(),
         path_whitelist: Vec::new(),
@@ -34,12 +35,20 @@ pub(crate) fn image_manifest(
 }
 
 /// The signal that the image wants to be stopped with.
-pub(crate) fn stop_signal(config: &ImageConfiguration) -> Option<&str> {
+pub(crate) fn stop_signal(content: &Content) -> Option<&str> {
+    let Content::Oci { config, .. } = content else { return None };
     config.config().as_ref()?.stop_signal().as_deref().filter(|s| !s.is_empty())
 }
 
-/// The app that an image runs.
-pub(crate) fn app(config: &ImageConfiguration) -> App {
+/// The app that an image runs. An ACI need not have one: then it is for `--exec` to say what to run, as root.
+pub(crate) fn app(content: &Content) -> App {
+    match content {
+        Content::Oci { config, .. } => converted(config),
+        Content::Aci(manifest) => manifest.app.clone().unwrap_or_else(|| converted(&Default::default())),
+    }
+}
+
+fn converted(config: &ImageConfiguration) -> App {
     let config = config.config().clone().unwrap_or_default();
     let (user, group) = user(config.user().as_deref().unwrap_or_default());
     let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
@@ -146,13 +155,24 @@ fn architecture(go: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An image with this configuration.
+    pub(crate) fn oci(config: serde_json::Value) -> Content {
+        let descriptor = |media_type: &str| serde_json::json!({"mediaType": media_type, "size": 2, "digest": image::Digest::of(b"{}").to_string()});
+        let manifest = serde_json::json!({"schemaVersion": 2, "layers": [],
+            "config": descriptor("application/vnd.oci.image.config.v1+json")});
+        Content::Oci {
+            manifest: Box::new(serde_json::from_value(manifest).unwrap()),
+            config: Box::new(serde_json::from_value(config).unwrap()),
+        }
+    }
 
     fn manifest(config: serde_json::Value) -> ImageManifest {
         let whole = serde_json::json!({"architecture": "arm64", "os": "linux", "config": config,
             "rootfs": {"type": "layers", "diff_ids": []}});
-        image_manifest("example.com/web", Some("1.2"), &serde_json::from_value(whole).unwrap())
+        image_manifest("example.com/web", Some("1.2"), &oci(whole))
     }
 
     #[test]

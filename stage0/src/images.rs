@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use image::{
-    Credentials, CredentialsError, FetchError, FetchOptions, Image, ImageName, PullPolicy, Store, StoreError,
+    Content, Credentials, CredentialsError, FetchError, FetchOptions, Image, ImageName, PullPolicy, Store,
+    StoreError,
 };
-use oci_spec::image::ImageConfiguration;
 use pod::DataDir;
 use pod::manifest::{App, RuntimeImage};
 
@@ -44,7 +44,7 @@ pub(crate) struct Found {
     /// Its tag.
     pub(crate) version: Option<String>,
     /// What to run, and how.
-    pub(crate) config: ImageConfiguration,
+    pub(crate) content: Content,
     /// The layers' trees, bottom first.
     pub(crate) layers: Vec<PathBuf>,
     /// Whether it has links to /dev/stdout or /dev/stderr.
@@ -165,7 +165,7 @@ impl<'a> Images<'a> {
             id: image.id.to_string(),
             name,
             version,
-            config: image.config,
+            content: image.content,
             layers: image.layers,
             opens_outputs: image.opens_outputs,
             _pin: Some(image.pin),
@@ -174,6 +174,9 @@ impl<'a> Images<'a> {
 
     /// An image's name without its tag, and the tag. One that was asked for by id goes by one of its names.
     fn split(&self, name: &ImageName, image: &Image) -> Result<(String, Option<String>), ImageError> {
+        if let Some(manifest) = image.aci() {
+            return Ok((manifest.name.clone(), manifest.label("version").map(str::to_owned)));
+        }
         if !matches!(name, ImageName::Id(_)) {
             return Ok(split_name(name));
         }
@@ -186,7 +189,7 @@ impl<'a> Images<'a> {
 impl Found {
     /// The app that the image runs.
     pub(crate) fn app(&self) -> App {
-        crate::appc::app(&self.config)
+        crate::appc::app(&self.content)
     }
 
     /// Name and tag.

@@ -130,7 +130,7 @@ fn bundles(
             pod: manifest,
             runtime,
             app,
-            stop_signal: crate::appc::stop_signal(&image.config),
+            stop_signal: crate::appc::stop_signal(&image.content),
             opens_outputs: image.opens_outputs,
             run_dir: &run_dir,
             lifted: request.lifted,

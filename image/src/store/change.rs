@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::lock::{LayerLock, Pin};
 use super::record::{ImageFile, RefFile, ref_file};
 use super::{Store, StoreError, list, optional, read_json, remove_file, write};
+use crate::content::Format;
 use crate::digest::{Digest, ImageId};
 use crate::manifest::digest_of;
 use crate::platform::Platform;
@@ -74,7 +75,17 @@ impl Store {
             opens_outputs |= layer.opens_outputs;
         }
         let (platform, imported) = (platform.clone(), Timestamp::now());
-        let file = ImageFile { id, config: config_digest, trees, platform, imported, size, opens_outputs };
+        let file = ImageFile {
+            id,
+            format: Format::Oci,
+            config: config_digest,
+            trees,
+            parts: Vec::new(),
+            platform,
+            imported,
+            size,
+            opens_outputs,
+        };
         self.write_json(&self.image_file(id), &file)?;
         self.name(name, id)?;
         Ok((id, pin))

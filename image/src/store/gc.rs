@@ -129,8 +129,8 @@ impl Store {
             let recent = idle < plan.grace;
             let named = plan.candidates == Candidates::Unnamed && !names.is_empty();
             if recent || named || in_use.images.contains(&id) {
-                let ImageFile { config, trees, .. } = file;
-                kept.trees.extend(trees);
+                let ImageFile { config, trees, parts, .. } = file;
+                kept.trees.extend(trees.into_iter().chain(parts));
                 kept.blobs.extend([id.digest(), config]);
                 continue;
             }

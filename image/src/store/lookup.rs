@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::record::{ImageFile, ImageRecord, RefFile, ref_file};
 use super::{Image, Store, StoreError, list, optional, read_json};
+use crate::content::{Content, Format};
 use crate::digest::{Digest, ImageId};
 use crate::manifest;
 use crate::reference::{IdPrefix, ImageName};
@@ -59,15 +60,24 @@ impl Store {
         let missing = |path| StoreError::Incomplete { id, path };
         let blob = |digest: Digest| self.blob(digest)?.ok_or_else(|| missing(self.blob_file(digest)));
         let parse = |digest: Digest| move |source| StoreError::Parse { path: self.blob_file(digest), source };
-        let manifest = manifest::from_go(&blob(id.digest())?).map_err(parse(id.digest()))?;
-        let config = manifest::from_go(&blob(file.config)?).map_err(parse(file.config))?;
+        let content = match file.format {
+            Format::Oci => {
+                let manifest = manifest::from_go(&blob(id.digest())?).map_err(parse(id.digest()))?;
+                let config = manifest::from_go(&blob(file.config)?).map_err(parse(file.config))?;
+                Content::Oci { manifest: Box::new(manifest), config: Box::new(config) }
+            }
+            Format::Aci => {
+                let manifest = serde_json::from_slice(&blob(file.config)?).map_err(parse(file.config))?;
+                Content::Aci(Box::new(manifest))
+            }
+        };
         let layers: Vec<PathBuf> =
             file.trees.iter().map(|tree| self.trees().join(tree.hex()).join("rootfs")).collect();
         if let Some(path) = layers.iter().find(|path| !path.exists()) {
             return Err(missing(path.clone()));
         }
         let ImageFile { trees, platform, size, opens_outputs, .. } = file;
-        Ok(Image { id, name: None, manifest, config, layers, trees, platform, size, opens_outputs, pin })
+        Ok(Image { id, name: None, content, layers, trees, platform, size, opens_outputs, pin })
     }
 
     /// The bytes of an image's manifest, exactly as they came.
@@ -75,7 +85,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], or trouble reading.
     pub fn manifest(&self, id: ImageId) -> Result<Vec<u8>, StoreError> {
-        self.blob(id.digest())?.ok_or_else(|| StoreError::NotFound(id.to_string()))
+        let not_found = || StoreError::NotFound(id.to_string());
+        let (file, _) = self.image_record(id)?.ok_or_else(not_found)?;
+        let digest = match file.format {
+            Format::Oci => id.digest(),
+            Format::Aci => file.config,
+        };
+        self.blob(digest)?.ok_or_else(not_found)
     }
 
     /// Reads and verifies a document.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::content::Format;
 use crate::digest::{Digest, ImageId};
 use crate::platform::Platform;
 
@@ -14,9 +15,15 @@ use crate::platform::Platform;
 #[serde(rename_all = "camelCase")]
 pub(super) struct ImageFile {
     pub(super) id: ImageId,
+    #[serde(default)]
+    pub(super) format: Format,
+    /// The document beside the one that gives the image its id: OCI: the configuration; ACI: the manifest.
     pub(super) config: Digest,
     /// The trees to stack, bottom first. Those below a layer that hides everything are left out.
     pub(super) trees: Vec<Digest>,
+    /// Trees that are kept with it and not stacked: what it was rendered from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) parts: Vec<Digest>,
     pub(super) platform: Platform,
     pub(super) imported: Timestamp,
     /// Bytes of manifest, configuration and all trees.

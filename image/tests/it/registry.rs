@@ -50,7 +50,7 @@ fn a_registry_serves_tags_digests_indexes_and_both_formats() {
     let docker = bench.fetch(&name).unwrap();
     assert_ne!(docker.id, image.id);
     assert_eq!(docker.layers, image.layers, "the same layers in another format are the same trees");
-    assert!(docker.manifest.config().media_type().to_string().contains("docker"));
+    assert!(docker.oci().unwrap().0.config().media_type().to_string().contains("docker"));
 
     let name = push(&bench, &registry, "zstd", &[]);
     assert!(bench.fetch(&name).unwrap().layers[0].join("zstd").is_file());

@@ -37,7 +37,7 @@ fn a_layout_is_read_by_tag_and_platform() {
     assert_eq!(again.id, image.id);
     assert!(image.layers[0].join("one").is_file());
     assert_eq!(image.name.as_deref(), Some(one.as_str()));
-    assert_eq!(image.config.config().as_ref().unwrap().cmd().as_ref().unwrap(), &["/bin/true"]);
+    assert_eq!(image.oci().unwrap().1.config().as_ref().unwrap().cmd().as_ref().unwrap(), &["/bin/true"]);
     assert!(bench.fetch(&format!("{oci}:many")).unwrap().layers[0].join(host()).is_file());
     for (name, expected) in [
         (format!("{oci}:none"), "no image named \"none\""),

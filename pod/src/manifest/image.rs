@@ -1,4 +1,4 @@
-//! appc's ImageManifest: how `rkt image cat-manifest` shows an image, whatever its format.
+//! appc's ImageManifest: what an ACI says of itself, and how `rkt image cat-manifest` shows an image of any format.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,13 @@ pub struct ImageManifest {
     pub path_whitelist: Vec<String>,
 }
 
+impl ImageManifest {
+    /// The value of a label.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        super::annotation(&self.labels, name)
+    }
+}
+
 /// An image beneath another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,7 +48,7 @@ pub struct Dependency {
     #[serde(default, rename = "imageID", skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
     /// Labels it must have.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<Label>,
     /// Its size in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

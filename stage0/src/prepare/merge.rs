@@ -179,7 +179,7 @@ mod tests {
             id: "sha256-ab".to_owned(),
             name: name.to_owned(),
             version: Some("1".to_owned()),
-            config: serde_json::from_value(whole).unwrap(),
+            content: crate::appc::tests::oci(whole),
             layers: Vec::new(),
             opens_outputs: false,
             _pin: None,

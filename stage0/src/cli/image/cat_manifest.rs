@@ -21,5 +21,5 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
         _ => name,
     };
     let (name, version) = images::split_name(&named);
-    cat_manifest::print(invocation, &appc::image_manifest(&name, version.as_deref(), &image.config))
+    cat_manifest::print(invocation, &appc::image_manifest(&name, version.as_deref(), &image.content))
 }
