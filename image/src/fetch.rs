@@ -325,6 +325,7 @@ impl Fetch<'_> {
                 self.progress.layer(digest, LayerEvent::Failed);
                 FetchError::Layer { name: self.text.clone(), layer: digest, source: Box::new(source) }
             })?;
+            self.progress.layer(digest, LayerEvent::Unpacked);
             if let Some(hold) = work.finish(&unpacked).map_err(|error| self.failed(error))? {
                 self.progress.layer(digest, LayerEvent::Done);
                 return Ok(hold);

@@ -19,7 +19,9 @@ pub enum LayerEvent {
         /// Bytes since the last report, compressed.
         bytes: u64,
     },
-    /// Verified, unpacked and in the store.
+    /// Verified and unpacked; now it is being made durable.
+    Unpacked,
+    /// In the store.
     Done,
     /// It failed; the fetch will return the reason.
     Failed,

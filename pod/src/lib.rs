@@ -12,7 +12,8 @@
 //! * [`PodDir`]: one pod's directory, opened: its [`State`], manifest, records;
 //! * [`LockedPod`]: a pod that we hold the exclusive lock of, and may move from [`Phase`] to [`Phase`];
 //! * [`attempt`]: the records of each start of an app;
-//! * [`stage1`] and [`unit`]: how the isolators are called, and what systemd's units are called.
+//! * [`stage1`] and [`unit`]: how the isolators are called, and what systemd's units are called;
+//! * [`fetch_event`]: what a fetch tells the program that started it.
 //!
 //! The contracts are prose, in `docs/pod-directory.md`, `docs/pod-lifecycle.md`, `docs/stage1.md` and `docs/units.md`.
 //!
@@ -31,6 +32,7 @@
 
 pub mod attempt;
 pub mod bundle;
+pub mod fetch_event;
 pub mod launch;
 pub mod manifest;
 pub mod sandbox;

@@ -69,7 +69,13 @@ pub(crate) fn status(error: &anyhow::Error) -> u8 {
 
 /// An error as text, without the prefix.
 pub(crate) fn render(error: &anyhow::Error, debug: bool) -> String {
-    let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    sentence(error.as_ref(), debug)
+}
+
+/// The same, of an error that is still needed.
+pub(crate) fn sentence(error: &(dyn std::error::Error + 'static), debug: bool) -> String {
+    let chain = || std::iter::successors(Some(error), |e| e.source());
+    let mut causes: Vec<String> = chain().map(|e| harmless(&e.to_string())).collect();
     // A `#[error(transparent)]` or `?` may repeat a sentence; people need it once.
     causes.dedup();
     let mut text = String::new();
@@ -85,11 +91,27 @@ pub(crate) fn render(error: &anyhow::Error, debug: bool) -> String {
     }
     let innermost = levels.next_back();
     // "No such file or directory" and "expected value at line 1" are about something that the cause before them names.
-    let about = levels.next_back().filter(|_| says_not_of_what(error.root_cause()));
+    let about = levels.next_back().filter(|_| chain().last().is_some_and(says_not_of_what));
     for (_, cause) in about.into_iter().chain(innermost) {
         let _ = write!(text, ": {cause}");
     }
     text
+}
+
+/// Text from outside (a registry's answer, a file's name) must neither move a terminal's cursor nor begin lines of its own
+/// in a journal.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            // Marks that change the direction of what follows make text say something else than it does.
+            _ if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                clean.extend(c.escape_default());
+            }
+            _ => clean.push(c),
+        }
+    }
+    clean
 }
 
 fn says_not_of_what(cause: &(dyn std::error::Error + 'static)) -> bool {
@@ -129,6 +151,16 @@ mod tests {
         assert_eq!(render(&error(1), false), format!("read /a/b: {denied}"));
         assert_eq!(render(&error(2), false), format!("find the layer: read /a/b: {denied}"));
         assert_eq!(render(&error(3), false), format!("find image \"x\": read /a/b: {denied}"));
+    }
+
+    #[test]
+    fn what_others_say_stays_on_its_line() {
+        let error = anyhow!("404: gone\nfetch: all is well\u{1b}[2J\u{202e}dab").context("ask the registry");
+        assert_eq!(
+            render(&error, false),
+            r"ask the registry: 404: gone\nfetch: all is well\u{1b}[2J\u{202e}dab"
+        );
+        assert_eq!(render(&anyhow!("\"ä\" is not there"), false), "\"ä\" is not there");
     }
 
     #[test]

@@ -10,9 +10,10 @@ use image::{
     StoreError,
 };
 use pod::DataDir;
+use pod::fetch_event::FetchStep;
 use pod::manifest::{App, RuntimeImage};
 
-use crate::progress::Bars;
+use crate::progress::{Output, Watch};
 
 /// How to come by images: the checked form of the global flags and `--pull-policy`.
 #[derive(Debug, Clone)]
@@ -23,8 +24,8 @@ pub(crate) struct Policy {
     pub(crate) allow_http: bool,
     /// Directories that may have an `auth.d`, the most important first.
     pub(crate) config_dirs: Vec<PathBuf>,
-    /// Whether to draw progress when standard error is a terminal.
-    pub(crate) quiet: bool,
+    /// Where progress goes.
+    pub(crate) progress: Output,
 }
 
 /// The image store and how to fill it.
@@ -111,6 +112,16 @@ impl<'a> Images<'a> {
 
     /// Fetches an image as the policy says.
     pub(crate) fn fetch(&self, name: &ImageName) -> Result<Image, ImageError> {
+        let watch = self.policy.progress.watch(&name.to_string());
+        let outcome = self.fetch_watched(name, &watch);
+        watch.show(&match &outcome {
+            Ok(image) => FetchStep::Done { id: image.id.to_string() },
+            Err(error) => FetchStep::Error { message: crate::exit::sentence(error, false) },
+        });
+        outcome
+    }
+
+    fn fetch_watched(&self, name: &ImageName, watch: &Watch) -> Result<Image, ImageError> {
         // What is in the store needs no credentials, and no threads to draw bars.
         if self.policy.pull == PullPolicy::New || matches!(name, ImageName::Id(_)) {
             let options = FetchOptions { pull_policy: PullPolicy::Never, ..FetchOptions::default() };
@@ -131,8 +142,8 @@ impl<'a> Images<'a> {
             credentials: &credentials,
             ..FetchOptions::default()
         };
-        let bars = Bars::new(&name.to_string(), self.policy.quiet);
-        Ok(image::fetch(&self.store, name, &options, &bars)?)
+        watch.show(&FetchStep::Resolving);
+        Ok(image::fetch(&self.store, name, &options, watch)?)
     }
 
     /// Why an image that has the right id was not taken.

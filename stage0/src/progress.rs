@@ -1,62 +1,172 @@
-//! Progress of a fetch: a bar for each layer, on a terminal only.
+//! Progress of a fetch: bars on a terminal, lines of JSON for programs, or nothing.
+//!
+//! A [`Watch`] belongs to the fetch of one image. It adds up what the layers' threads report, drops what comes too often
+//! to be of use, and passes the rest on as [`FetchStep`]s: that is also what comes from the fetch service, whose client
+//! shows it in the same way. Nobody waits for progress: a place that cannot be written to is not written to again.
+
+mod bars;
+mod lines;
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use image::{Digest, LayerEvent, Progress};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pod::fetch_event::{FetchStep, LayerState};
 
-/// Bars on standard error; nothing at all when that is no terminal.
-#[derive(Debug)]
-pub(crate) struct Bars(Option<Terminal>);
+use bars::Bars;
+use lines::Lines;
 
-#[derive(Debug)]
-struct Terminal {
-    all: MultiProgress,
-    layers: Mutex<HashMap<Digest, ProgressBar>>,
+pub(crate) use lines::Sink;
+
+/// How often the bytes of a layer are told.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Where progress goes.
+#[derive(Debug, Clone)]
+pub(crate) enum Output {
+    /// Nowhere.
+    None,
+    /// To standard error, if that is a terminal.
+    Bars,
+    /// As lines of JSON.
+    Json(Arc<Sink>),
 }
 
-impl Bars {
-    /// Bars for the fetch of one image.
-    pub(crate) fn new(image: &str, quiet: bool) -> Self {
-        if quiet || !std::io::stderr().is_terminal() {
-            return Self(None);
-        }
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        // A terminal that cannot be written to is no reason not to fetch.
-        let _ = all.println(format!("fetch: {image}"));
-        Self(Some(Terminal { all, layers: Mutex::default() }))
+/// Watches the fetch of one image.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    display: Display,
+    layers: Mutex<HashMap<Digest, Tally>>,
+}
+
+#[derive(Debug)]
+enum Display {
+    None,
+    Bars(Bars),
+    Lines(Lines),
+}
+
+/// What has been told about a layer.
+#[derive(Debug, Default)]
+struct Tally {
+    received: u64,
+    size: u64,
+    told: Option<Instant>,
+}
+
+impl Output {
+    /// Begins to watch the fetch of `image`.
+    pub(crate) fn watch(&self, image: &str) -> Watch {
+        let display = match self {
+            Self::Bars if std::io::stderr().is_terminal() => Display::Bars(Bars::new(image)),
+            Self::None | Self::Bars => Display::None,
+            Self::Json(sink) => Display::Lines(Lines::new(Arc::clone(sink), image)),
+        };
+        Watch { display, layers: Mutex::default() }
     }
 }
 
-impl Progress for Bars {
+impl Watch {
+    /// Shows a step.
+    pub(crate) fn show(&self, step: &FetchStep) {
+        match &self.display {
+            Display::None => {}
+            Display::Bars(bars) => bars.show(step),
+            Display::Lines(lines) => lines.show(step),
+        }
+    }
+}
+
+impl Progress for Watch {
     fn layer(&self, layer: Digest, event: LayerEvent) {
-        let Some(terminal) = &self.0 else { return };
-        let mut layers = terminal.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        let bar = layers.entry(layer).or_insert_with(|| terminal.all.add(new_bar(layer)));
-        match event {
-            LayerEvent::Present => bar.finish_with_message("already here"),
-            LayerEvent::Waiting => bar.set_message("another process is fetching it"),
-            LayerEvent::Started { size } => {
-                bar.set_length(size);
-                bar.set_position(0);
-                bar.set_message("");
-            }
-            LayerEvent::Received { bytes } => bar.inc(bytes),
-            LayerEvent::Done => bar.finish_with_message("done"),
-            LayerEvent::Failed => bar.abandon_with_message("failed"),
+        if matches!(self.display, Display::None) {
+            return;
+        }
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = layers.entry(layer).or_default();
+        if let Some(state) = tally.add(event, Instant::now()) {
+            let Tally { received, size, .. } = *tally;
+            self.show(&FetchStep::Layer { layer: layer.to_string(), state, received, size });
         }
     }
 }
 
-fn new_bar(layer: Digest) -> ProgressBar {
-    let short: String = layer.hex().chars().take(12).collect();
-    let bar = ProgressBar::new(0).with_prefix(short);
-    // The template is ours and valid; the default style is no disaster.
-    if let Ok(style) = ProgressStyle::with_template("{prefix}  {bar:30}  {bytes:>10}/{total_bytes:<10} {msg}")
-    {
-        bar.set_style(style);
+impl Tally {
+    /// Takes an event in. `None`: it is not worth telling yet.
+    fn add(&mut self, event: LayerEvent, now: Instant) -> Option<LayerState> {
+        match event {
+            LayerEvent::Present => Some(LayerState::Present),
+            LayerEvent::Waiting => Some(LayerState::Waiting),
+            LayerEvent::Started { size } => {
+                *self = Self { received: 0, size, told: None };
+                Some(LayerState::Started)
+            }
+            LayerEvent::Received { bytes } => {
+                self.received = self.received.saturating_add(bytes);
+                let early = self.told.is_some_and(|told| now.duration_since(told) < INTERVAL);
+                if early && self.received < self.size {
+                    return None;
+                }
+                self.told = Some(now);
+                Some(LayerState::Receiving)
+            }
+            LayerEvent::Unpacked => Some(LayerState::Unpacked),
+            LayerEvent::Done => Some(LayerState::Done),
+            LayerEvent::Failed => Some(LayerState::Failed),
+        }
     }
-    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_added_up_and_told_now_and_then() {
+        let mut tally = Tally::default();
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        assert_eq!(tally.add(LayerEvent::Started { size: 10 }, at(0)), Some(LayerState::Started));
+        let steps = [(0, true), (1, false), (99, false), (101, true), (102, false), (300, true)];
+        for (ms, told) in steps {
+            assert_eq!(tally.add(LayerEvent::Received { bytes: 1 }, at(ms)).is_some(), told, "{ms}");
+        }
+        assert_eq!(tally.received, 6);
+        assert!(tally.add(LayerEvent::Received { bytes: 4 }, at(301)).is_some(), "the last byte is told");
+        assert_eq!(tally.add(LayerEvent::Done, at(301)), Some(LayerState::Done));
+        // Tried from the beginning.
+        let _ = tally.add(LayerEvent::Started { size: 10 }, at(302));
+        assert_eq!((tally.received, tally.size), (0, 10));
+    }
+
+    #[test]
+    fn lines_are_written_for_each_step() {
+        let file = tempfile::tempfile().unwrap();
+        let output = Output::Json(Arc::new(Sink::new(file.try_clone().unwrap())));
+        let watch = output.watch("a/b:1");
+        let digest = Digest::of(b"x");
+        watch.show(&FetchStep::Resolving);
+        for event in [LayerEvent::Started { size: 3 }, LayerEvent::Received { bytes: 3 }, LayerEvent::Done] {
+            watch.layer(digest, event);
+        }
+        use std::io::{Read as _, Seek as _};
+        let (mut file, mut text) = (file, String::new());
+        file.rewind().unwrap();
+        let _ = file.read_to_string(&mut text).unwrap();
+        let events: Vec<_> =
+            text.lines().map(|line| pod::fetch_event::FetchEvent::parse(line).unwrap().step).collect();
+        let layer =
+            |state, received| FetchStep::Layer { layer: digest.to_string(), state, received, size: 3 };
+        assert_eq!(
+            events,
+            [
+                FetchStep::Resolving,
+                layer(LayerState::Started, 0),
+                layer(LayerState::Receiving, 3),
+                layer(LayerState::Done, 3)
+            ]
+        );
+    }
 }

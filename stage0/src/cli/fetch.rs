@@ -8,7 +8,7 @@ use image::PullPolicy;
 use super::apps::{self, Tables};
 use super::command::Invocation;
 use super::flag::{Flag, Refused, refused, switch, value};
-use super::global::{GLOBAL_FLAGS, policy};
+use super::global::{GLOBAL_FLAGS, PROGRESS_FLAGS, policy};
 use crate::exit::SUCCESS;
 use crate::images::{Images, parse_name};
 
@@ -27,7 +27,7 @@ const SHORT: usize = 32;
 
 pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let mut flags = invocation.flags.clone();
-    let tables = Tables { pod: &[FLAGS, GLOBAL_FLAGS], app: &[], both: &[] };
+    let tables = Tables { pod: &[FLAGS, PROGRESS_FLAGS, GLOBAL_FLAGS], app: &[], both: &[] };
     let words = apps::parse(invocation.words.clone(), &mut flags, &tables)?;
     ensure!(!words.is_empty(), "must provide at least one image");
     ensure!(words.iter().all(|word| word.args.is_none()), "app arguments unsupported");

@@ -1,6 +1,7 @@
 //! The flags that every command takes, and what they mean.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use image::PullPolicy;
@@ -10,6 +11,7 @@ use super::command::Invocation;
 use super::flag::{Flag, Given, switch, value};
 use crate::exit::Log;
 use crate::images::Policy;
+use crate::progress::{Output, Sink};
 use crate::spec::Lifted;
 
 /// The flags that every command takes.
@@ -28,6 +30,12 @@ pub(crate) const GLOBAL_FLAGS: &[Flag] = &[
         "accepted for compatibility: images of registries are not signed by keys",
     ),
     value("user-config", "", "path to user configuration"),
+];
+
+/// Flags of the commands that may fetch.
+pub(crate) const PROGRESS_FLAGS: &[Flag] = &[
+    value("progress", "bar", "how to show the progress of fetching: bar (on a terminal only), json or none"),
+    value("progress-fd", "2", "descriptor that the lines of --progress=json go to"),
 ];
 
 /// What `--insecure-options` gives up.
@@ -102,8 +110,30 @@ pub(crate) fn policy(flags: &Given, default: PullPolicy) -> anyhow::Result<Polic
         pull: pull_policy(flags, default)?,
         allow_http: insecure(flags)?.http,
         config_dirs: dirs.map(dir).into_iter().filter(|d| !d.is_empty()).map(PathBuf::from).collect(),
-        quiet: flags.switch("quiet"),
+        progress: progress(flags)?,
     })
+}
+
+/// `--progress`, `--progress-fd` and `--quiet`.
+fn progress(flags: &Given) -> anyhow::Result<Output> {
+    let kind = flags.value("progress").unwrap_or("bar");
+    anyhow::ensure!(
+        kind == "json" || !flags.has("progress-fd"),
+        "--progress-fd is for --progress=json: say that, too"
+    );
+    match kind {
+        "json" => {
+            let text = flags.value("progress-fd").unwrap_or("2");
+            let fd = text.parse().with_context(|| format!("--progress-fd={text} is not a number"))?;
+            let sink = Sink::inherited(fd)
+                .with_context(|| format!("--progress-fd={text}: no descriptor of that number is open"))?;
+            Ok(Output::Json(Arc::new(sink)))
+        }
+        "none" => Ok(Output::None),
+        "bar" if flags.switch("quiet") => Ok(Output::None),
+        "bar" => Ok(Output::Bars),
+        other => anyhow::bail!("invalid argument {other:?} for --progress: it is bar, json or none"),
+    }
 }
 
 fn pull_policy(flags: &Given, default: PullPolicy) -> anyhow::Result<PullPolicy> {

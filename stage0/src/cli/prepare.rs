@@ -7,7 +7,7 @@ use pod::Phase;
 
 use super::command::Invocation;
 use super::flag::{Flag, switch};
-use super::global::policy;
+use super::global::{PROGRESS_FLAGS, policy};
 use super::pod_flags::{self, POD_FLAGS};
 use crate::exit::SUCCESS;
 use crate::images::Images;
@@ -18,7 +18,7 @@ pub(crate) const FLAGS: &[Flag] =
 
 pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let mut flags = invocation.flags.clone();
-    let request = pod_flags::request(invocation, &mut flags, &[POD_FLAGS, FLAGS])?;
+    let request = pod_flags::request(invocation, &mut flags, &[POD_FLAGS, PROGRESS_FLAGS, FLAGS])?;
     let policy = policy(&flags, PullPolicy::New)?;
     let data = invocation.data_dir()?;
     let images = Images::open(&data, &policy)?;

@@ -8,7 +8,7 @@ use pod::LockedPod;
 
 use super::command::Invocation;
 use super::flag::{Flag, Given, switch, value};
-use super::global::policy;
+use super::global::{PROGRESS_FLAGS, policy};
 use super::launch_flags::{self, LAUNCH_FLAGS};
 use super::pod_flags::{self, POD_FLAGS};
 use crate::images::Images;
@@ -28,7 +28,7 @@ pub(crate) const FLAGS: &[Flag] = &[
 
 pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let mut flags = invocation.flags.clone();
-    let tables = [POD_FLAGS, LAUNCH_FLAGS, FOREGROUND_FLAGS, FLAGS];
+    let tables = [POD_FLAGS, LAUNCH_FLAGS, FOREGROUND_FLAGS, PROGRESS_FLAGS, FLAGS];
     let mut request = pod_flags::request(invocation, &mut flags, &tables)?;
     let settings = launch_flags::settings(&flags)?;
     let apps = match &request.content {

@@ -2,6 +2,7 @@
 
 use super::command::{Access, Command, Grammar};
 use super::flag::{Flag, switch, value};
+use super::global::PROGRESS_FLAGS;
 use super::launch_flags::LAUNCH_FLAGS;
 use super::pod_flags::{APP_FLAGS, POD_FLAGS};
 use super::{
@@ -42,7 +43,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         arguments: "IMAGE...",
         summary: "Fetch image(s) and store them in the local store",
         description: "Prints the id of each image. An image is a reference to a registry (docker://nginx:1.27, nginx, registry.example/a/b@sha256:...), a directory in the OCI image layout (oci:PATH[:TAG]), a file made by docker save (docker-archive:PATH[:REF]), or an id (sha256-...).",
-        flags: &[fetch::FLAGS],
+        flags: &[fetch::FLAGS, PROGRESS_FLAGS],
         grammar: Grammar::FlagsFirst,
         access: Access::Anybody,
         run: fetch::run,
@@ -72,7 +73,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         arguments: "IMAGE...",
         summary: "Fetch image(s) and store them in the local store",
         description: "The same as \"rkt fetch\".",
-        flags: &[fetch::FLAGS],
+        flags: &[fetch::FLAGS, PROGRESS_FLAGS],
         grammar: Grammar::FlagsFirst,
         access: Access::Anybody,
         run: fetch::run,
@@ -132,7 +133,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         arguments: "IMAGE [APP FLAGS] [-- image-args...[---]]...",
         summary: "Prepare to run image(s) in a pod in rkt",
         description: "Fetches what is missing, makes the pod's directory, and prints its UUID.",
-        flags: &[prepare::FLAGS, POD_FLAGS, APP_FLAGS],
+        flags: &[prepare::FLAGS, PROGRESS_FLAGS, POD_FLAGS, APP_FLAGS],
         grammar: Grammar::FlagsFirst,
         access: Access::Root,
         run: prepare::run,
@@ -152,7 +153,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         arguments: "IMAGE [APP FLAGS] [-- image-args...[---]]...",
         summary: "Run image(s) in a pod in rkt",
         description: "Prepares a pod and runs it in the foreground, in the caller's cgroup. IMAGE is what \"rkt fetch\" takes. Arguments after -- are added to the image's command; --exec replaces it. The exit status is that of the first app that failed, 128+n for signal n. SIGTERM and SIGINT stop the apps with their stop signal; ten seconds later, or at a second signal, they are killed.",
-        flags: &[run::FLAGS, run::FOREGROUND_FLAGS, LAUNCH_FLAGS, POD_FLAGS, APP_FLAGS],
+        flags: &[run::FLAGS, PROGRESS_FLAGS, run::FOREGROUND_FLAGS, LAUNCH_FLAGS, POD_FLAGS, APP_FLAGS],
         grammar: Grammar::FlagsFirst,
         access: Access::Root,
         run: run::run,
