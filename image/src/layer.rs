@@ -18,9 +18,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
 
-use flate2::bufread::MultiGzDecoder;
 use oci_spec::image::Descriptor;
 
+use crate::compression;
 use crate::digest::{Digest, Hasher};
 use crate::manifest::digest_of;
 use crate::pipe::{Closed, Reader, Writer, pipe};
@@ -28,8 +28,6 @@ use crate::progress::{LayerEvent, Progress};
 use crate::source::{Source, SourceError};
 use crate::unpack::{Limits, UnpackError, Unpacked, unpack};
 
-/// zstd frames that want a larger window (2^27 bytes) than `zstd --long` makes are refused: memory is bounded.
-const ZSTD_WINDOW_LOG: u32 = 27;
 /// Blocks of headers and padding that an entry may have in the stream beyond its data, on average.
 const OVERHEAD: u64 = 8 << 10;
 
@@ -163,17 +161,9 @@ impl Delivery<'_> {
 }
 
 fn inflate(mut from: Reader, to: Writer, limit: u64) -> Result<End, LayerError> {
-    let outcome = match from.fill_buf().map_err(LayerError::Inflate)? {
-        [0x1f, 0x8b, ..] => copy(&mut MultiGzDecoder::new(&mut from), to, limit),
-        // A zstd frame, or a skippable one, with which files made for lazy pulling begin.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(&mut from).map_err(LayerError::Inflate)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(LayerError::Inflate)?;
-            copy(&mut decoder, to, limit)
-        }
-        _ => copy(&mut from, to, limit),
-    };
+    let outcome = compression::decoder(&mut from)
+        .map_err(LayerError::Inflate)
+        .and_then(|mut decoder| copy(&mut decoder, to, limit));
     if outcome.is_err() {
         // To the end, for the digest. The rest is of no interest, nor is why it might not come.
         let _ = io::copy(&mut from, &mut io::sink());

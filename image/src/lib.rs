@@ -37,6 +37,7 @@ mod credentials;
 mod layout;
 mod registry;
 
+mod compression;
 mod layer;
 mod pipe;
 mod tarball;
