@@ -27,6 +27,7 @@
 mod digest;
 mod platform;
 mod reference;
+mod registries_conf;
 
 mod content;
 mod manifest;
@@ -60,6 +61,7 @@ pub use manifest::{DocumentError, MAX_DOCUMENT, MAX_LAYERS};
 pub use platform::Platform;
 pub use progress::{LayerEvent, Progress};
 pub use reference::{DEFAULT_REGISTRY, IdPrefix, ImageName, Reference, ReferenceError};
+pub use registries_conf::{NameError, Registries, RegistriesError};
 pub use registry::{HttpError, Registry, RegistryError, RegistryOptions};
 pub use source::{Raw, Resolved, Source, SourceError, resolve};
 pub use store::{Candidates, GcPlan, GcReport, Image, ImageRecord, InUse, Pin, Store, StoreError};

@@ -8,8 +8,9 @@
 //! | `sha256-<2 to 64 hex>`, `sha512-<2 to 128 hex>`, with `:` too | an image of the store, by its id or the beginning of it |
 //!
 //! The grammar of references is that of the distribution project (lower-case repositories of at most 255 bytes, tags
-//! of at most 128). A name without a registry means docker.io, a docker.io name without a slash is in `library/`, and
-//! a reference with neither tag nor digest means the tag `latest`. Parsing touches no disk and no network.
+//! of at most 128). A name without a registry means docker.io, unless `registries.conf` says otherwise
+//! ([`crate::Registries::name`]), a docker.io name without a slash is in `library/`, and a reference with neither tag
+//! nor digest means the tag `latest`. Parsing touches no disk and no network.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -112,6 +113,13 @@ pub enum ReferenceError {
 }
 
 impl Reference {
+    /// Whether this is a reference that names neither a registry nor, by its scheme, the default one.
+    #[must_use]
+    pub fn is_short(text: &str) -> bool {
+        let scheme = text.starts_with("docker:");
+        matches!(text.parse(), Ok(ImageName::Registry(_))) && !scheme && split_registry(text).is_none()
+    }
+
     /// The registry as written: `docker.io`, `host:5000`.
     #[must_use]
     pub fn registry(&self) -> &str {
@@ -134,6 +142,19 @@ impl Reference {
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         self.digest
+    }
+
+    /// A reference whose first part is its registry, whatever it looks like: configuration needs no guessing.
+    pub(crate) fn located(text: &str) -> Result<Self, ReferenceError> {
+        match text.split_once('/') {
+            Some((registry, path)) => complete(text, registry, path),
+            None => Err(ReferenceError::Registry { name: text.to_owned(), host: text.to_owned() }),
+        }
+    }
+
+    /// This repository, with the tag and the digest of another.
+    pub(crate) fn with_version_of(&self, other: &Self) -> Self {
+        Self { tag: other.tag.clone(), digest: other.digest, ..self.clone() }
     }
 
     /// Where the registry answers: docker.io's API is served by another host.
@@ -211,51 +232,61 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bare = text.strip_prefix("docker://").or_else(|| text.strip_prefix("docker:")).unwrap_or(text);
-        if bare.is_empty() {
-            return Err(ReferenceError::Empty);
+        match split_registry(bare) {
+            Some((registry, path)) => complete(text, registry, path),
+            None => complete(text, DEFAULT_REGISTRY, bare),
         }
-        let (bare, digest) = match bare.split_once('@') {
-            Some((bare, digest)) => {
-                let parsed = digest.parse();
-                (
-                    bare,
-                    Some(parsed.map_err(|source| ReferenceError::Digest { name: text.to_owned(), source })?),
-                )
-            }
-            None => (bare, None),
-        };
-        let (registry, path) = split_registry(text, bare)?;
-        let (repository, tag) = path.split_once(':').map_or((path, None), |(path, tag)| (path, Some(tag)));
-        let repository = if registry == DEFAULT_REGISTRY && !repository.contains('/') {
-            format!("library/{repository}")
-        } else {
-            repository.to_owned()
-        };
-        if !is_repository(&repository) {
-            return Err(ReferenceError::Repository { name: text.to_owned(), repository });
-        }
-        if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
-            return Err(ReferenceError::Tag { name: text.to_owned(), tag: tag.to_owned() });
-        }
-        let tag = tag.or(if digest.is_none() { Some("latest") } else { None }).map(str::to_owned);
-        Ok(Self { registry, repository, tag, digest })
     }
 }
 
-/// The part before the first slash is a registry if it could be nothing else: a dot, a colon, a capital, `localhost`.
-fn split_registry<'a>(text: &str, bare: &'a str) -> Result<(String, &'a str), ReferenceError> {
-    let Some((first, path)) = bare.split_once('/') else {
-        return Ok((DEFAULT_REGISTRY.to_owned(), bare));
+/// A registry, and what follows the first slash.
+fn complete(text: &str, registry: &str, path: &str) -> Result<Reference, ReferenceError> {
+    if path.is_empty() {
+        return Err(ReferenceError::Empty);
+    }
+    let registry = match registry {
+        "docker.io" | "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY,
+        other if is_host(other) => other,
+        other => return Err(ReferenceError::Registry { name: text.to_owned(), host: other.to_owned() }),
     };
+    let (path, digest) = path.split_once('@').map_or((path, None), |(path, digest)| (path, Some(digest)));
+    let wrong = |source| ReferenceError::Digest { name: text.to_owned(), source };
+    let digest: Option<Digest> = digest.map(str::parse).transpose().map_err(wrong)?;
+    let (repository, tag) = path.split_once(':').map_or((path, None), |(path, tag)| (path, Some(tag)));
+    let repository = if registry == DEFAULT_REGISTRY && !repository.contains('/') {
+        format!("library/{repository}")
+    } else {
+        repository.to_owned()
+    };
+    if !is_repository(&repository) {
+        return Err(ReferenceError::Repository { name: text.to_owned(), repository });
+    }
+    if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
+        return Err(ReferenceError::Tag { name: text.to_owned(), tag: tag.to_owned() });
+    }
+    let tag = tag.or(if digest.is_none() { Some("latest") } else { None }).map(str::to_owned);
+    Ok(Reference { registry: registry.to_owned(), repository, tag, digest })
+}
+
+/// The part before the first slash is a registry if it could be nothing else: a dot, a colon, a capital, `localhost`.
+fn split_registry(bare: &str) -> Option<(&str, &str)> {
+    let (first, path) = bare.split_once('/')?;
+    // A digest has colons, too, and no slash.
     let address = first == "localhost"
         || first.contains(['.', ':', '['])
         || first.bytes().any(|byte| byte.is_ascii_uppercase());
-    match first {
-        "docker.io" | "index.docker.io" | "registry-1.docker.io" => Ok((DEFAULT_REGISTRY.to_owned(), path)),
-        _ if !address => Ok((DEFAULT_REGISTRY.to_owned(), bare)),
-        _ if is_host(first) => Ok((first.to_owned(), path)),
-        _ => Err(ReferenceError::Registry { name: text.to_owned(), host: first.to_owned() }),
-    }
+    address.then_some((first, path))
+}
+
+/// A short name without its tag and digest.
+pub(crate) fn untagged(text: &str) -> &str {
+    let text = text.split_once('@').map_or(text, |(text, _)| text);
+    text.split_once(':').map_or(text, |(text, _)| text)
+}
+
+/// Whether this can be the registry of a reference.
+pub(crate) fn check_registry(text: &str) -> Result<(), ReferenceError> {
+    Reference::located(&format!("{text}/x")).map(|_| ())
 }
 
 fn is_host(text: &str) -> bool {

@@ -6,14 +6,15 @@
 use std::path::{Path, PathBuf};
 
 use image::{
-    Content, Credentials, CredentialsError, FetchError, FetchOptions, Image, ImageName, PullPolicy, Store,
-    StoreError,
+    Content, Credentials, CredentialsError, FetchError, FetchOptions, Image, ImageName, PullPolicy,
+    Reference, Store, StoreError,
 };
 use pod::DataDir;
 use pod::fetch_event::FetchStep;
 use pod::manifest::{App, RuntimeImage};
 
 use crate::progress::{Output, Watch};
+use crate::registries;
 
 /// How to come by images: the checked form of the global flags and `--pull-policy`.
 #[derive(Debug, Clone)]
@@ -59,6 +60,10 @@ pub(crate) struct Found {
 pub(crate) enum ImageError {
     #[error("image {0:?}")]
     Name(String, #[source] image::ReferenceError),
+    #[error(transparent)]
+    ShortName(#[from] image::NameError),
+    #[error(transparent)]
+    Registries(#[from] image::RegistriesError),
     #[error("an app of the pod has neither the id nor the name of an image")]
     Unnamed,
     #[error("image {name:?} was built for {platform}, and this machine is {host}")]
@@ -83,9 +88,14 @@ impl<'a> Images<'a> {
         Ok(Self { store: open_store(data.path())?, policy })
     }
 
+    /// Understands a word for an image.
+    pub(crate) fn name(&self, text: &str) -> Result<ImageName, ImageError> {
+        parse_name(Some(&self.store), text)
+    }
+
     /// Finds or fetches the image that `text` names.
     pub(crate) fn find(&self, text: &str) -> Result<Found, ImageError> {
-        let name = parse_name(text)?;
+        let name = self.name(text)?;
         let image = self.fetch(&name)?;
         self.found(&name, image)
     }
@@ -209,16 +219,22 @@ impl Found {
     }
 }
 
-/// Reads the name of an image. What rkt 1.30 took and we do not gets a sentence of its own: as a name it would be looked
-/// for in a registry.
-pub(crate) fn parse_name(text: &str) -> Result<ImageName, ImageError> {
+/// Understands a word for an image. A name without a registry is looked for in the store under every name that it may
+/// stand for. What rkt 1.30 took and we do not gets a sentence of its own: as a name it would be looked for in a registry.
+pub(crate) fn parse_name(store: Option<&Store>, text: &str) -> Result<ImageName, ImageError> {
     if text.starts_with("sha512-") {
         return Err(ImageError::AciId(text.to_owned()));
     }
     if text.ends_with(".aci") || text.starts_with("https://") || text.starts_with("http://") {
         return Err(ImageError::Aci(text.to_owned()));
     }
-    text.parse().map_err(|e| ImageError::Name(text.to_owned(), e))
+    let known = |name: &ImageName| store.is_some_and(|store| matches!(store.find(name), Ok(Some(_))));
+    let wrong = |e| ImageError::Name(text.to_owned(), e);
+    if Reference::is_short(text) {
+        Ok(registries::of_host()?.name(text, &known)?)
+    } else {
+        text.parse().map_err(wrong)
+    }
 }
 
 /// Opens the image store of a data directory.

@@ -20,6 +20,7 @@ mod appc;
 mod images;
 mod prepare;
 mod progress;
+mod registries;
 mod spec;
 mod uses;
 

@@ -10,7 +10,7 @@ use super::command::Invocation;
 use super::flag::{Flag, Refused, refused, switch, value};
 use super::global::{GLOBAL_FLAGS, PROGRESS_FLAGS, policy};
 use crate::exit::SUCCESS;
-use crate::images::{Images, parse_name};
+use crate::images::Images;
 
 /// The command's own flags.
 pub(crate) const FLAGS: &[Flag] = &[
@@ -35,7 +35,7 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let data = invocation.data_dir()?;
     let images = Images::open(&data, &policy)?;
     for word in words {
-        let name = parse_name(&word.image)?;
+        let name = images.name(&word.image)?;
         let id = images.fetch(&name)?.id.to_string();
         let shown =
             if flags.switch("full") { id } else { id.chars().take("sha256-".len() + SHORT).collect() };

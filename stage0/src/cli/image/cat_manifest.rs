@@ -10,8 +10,9 @@ use crate::{appc, images};
 
 pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let [text] = invocation.words.as_slice() else { bail!("exactly one image is needed (see --help)") };
-    let name = images::parse_name(text)?;
-    let (store, id) = find(existing_store(invocation)?, text, &name)?;
+    let store = existing_store(invocation)?;
+    let name = images::parse_name(store.as_ref(), text)?;
+    let (store, id) = find(store, text, &name)?;
     let image = store.image(id)?;
     let named = match &name {
         ImageName::Id(_) => {

@@ -35,7 +35,7 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
 }
 
 fn remove(invocation: &Invocation, store: Option<Store>, text: &str) -> anyhow::Result<ImageId> {
-    let name = images::parse_name(text)?;
+    let name = images::parse_name(store.as_ref(), text)?;
     let (store, id) = find(store, text, &name)?;
     if let Some(user) = users(invocation)?.into_iter().find(|user| user.image == id) {
         bail!("image {text:?} is used by pod \"{}\"", user.pod);
