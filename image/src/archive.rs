@@ -1,41 +1,20 @@
-//! Images from a tar file as `docker save` and `skopeo copy … docker-archive:` write it.
+//! Tar files with images in them, read in place: nothing is unpacked to get at an image.
 //!
-//! `manifest.json` names a configuration and layers; there is no manifest in the sense of a registry, so one is made:
-//! always the same for the same file, so that the image has an id. Uncompressed layers are named by the diff ids of
-//! the configuration, compressed ones by the digest of what is in the file. Everything is verified as ever when it is
-//! read; the archive is indexed once by seeking from header to header.
+//! [`container`] knows what is in such a file and where. What that means is the business of `docker` (what `docker save`
+//! and `skopeo copy … docker-archive:` write) and of [`crate::layout`] (an OCI layout in a tar file). Files that are
+//! compressed as a whole are read from their beginning for each part that is needed: slower, but no room is taken up.
 
-mod index;
+mod container;
+mod docker;
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
-use oci_spec::image::Descriptor;
-
-use crate::digest::Digest;
-use crate::manifest::{DocumentError, digest_of};
-use crate::source::{Raw, Source, SourceError};
+use crate::manifest::DocumentError;
 use crate::tarball::TarError;
 
-use index::Index;
-
-/// One image of an archive.
-#[derive(Debug)]
-pub struct Archive {
-    file: File,
-    manifest: Vec<u8>,
-    parts: HashMap<Digest, Extent>,
-}
-
-/// Where something is in the file.
-#[derive(Clone, Copy, Debug)]
-struct Extent {
-    offset: u64,
-    size: u64,
-}
+pub(crate) use container::{Container, Extent};
+pub use docker::DockerArchive;
 
 /// An archive does not deliver.
 #[derive(Debug, thiserror::Error)]
@@ -48,19 +27,21 @@ pub enum ArchiveError {
         /// Why.
         source: io::Error,
     },
-    /// The file is compressed as a whole.
-    #[error("{} is compressed: decompress it first", path.display())]
-    Compressed {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is not a tar archive.
-    #[error("{} is not a tar archive", path.display())]
+    /// The file is not a tar archive, or damaged.
+    #[error("{} is not a usable tar archive", path.display())]
     Tar {
         /// The file.
         path: PathBuf,
         /// Why.
         source: TarError,
+    },
+    /// The file ends before what it announces does.
+    #[error("{} is incomplete: it ends in the middle of {member:?}", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// What is cut off.
+        member: String,
     },
     /// Something that must be in it is not.
     #[error("{} is not an image archive: it lacks {member:?}", path.display())]
@@ -106,52 +87,4 @@ pub enum ArchiveError {
         /// Their names.
         names: String,
     },
-}
-
-impl Archive {
-    /// Opens the file and finds the image in it.
-    ///
-    /// # Errors
-    /// [`ArchiveError`].
-    pub fn open(path: &Path, name: Option<&str>) -> Result<Self, ArchiveError> {
-        let file = crate::layout::open(path)
-            .map_err(|source| ArchiveError::Read { path: path.to_owned(), source })?;
-        let index = Index::read(path, &file)?;
-        let image = index.choose(name)?;
-        let (manifest, parts) = index.manifest(&image)?;
-        Ok(Self { file, manifest, parts })
-    }
-}
-
-impl Source for Archive {
-    fn root(&self) -> Result<Raw, SourceError> {
-        Ok(Raw { bytes: self.manifest.clone(), media_type: None })
-    }
-
-    fn document(&self, _: &Descriptor) -> Result<Raw, SourceError> {
-        // Never asked for: the root is a manifest. It is what there is.
-        self.root()
-    }
-
-    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, SourceError> {
-        let digest = digest_of(descriptor)?;
-        let extent = self.parts.get(&digest).copied().unwrap_or(Extent { offset: 0, size: 0 });
-        Ok(Box::new(Section { file: &self.file, extent }))
-    }
-}
-
-/// Part of a file. Several are read at once: they share no position.
-struct Section<'a> {
-    file: &'a File,
-    extent: Extent,
-}
-
-impl Read for Section<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = buffer.len().min(usize::try_from(self.extent.size).unwrap_or(usize::MAX));
-        let count = self.file.read_at(buffer.get_mut(..room).unwrap_or_default(), self.extent.offset)?;
-        self.extent.offset += count as u64;
-        self.extent.size -= count as u64;
-        Ok(count)
-    }
 }

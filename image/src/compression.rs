@@ -19,7 +19,7 @@ const XZ_MEMORY: u32 = 80 << 10;
 ///
 /// # Errors
 /// Trouble reading the first bytes.
-pub(crate) fn decoder<'a, R: BufRead + 'a>(mut from: R) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn decoder<'a, R: BufRead + Send + 'a>(mut from: R) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match from.fill_buf()? {
         [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(from)),
         // A zstd frame, or a skippable one, with which files made for lazy pulling begin.
@@ -32,6 +32,18 @@ pub(crate) fn decoder<'a, R: BufRead + 'a>(mut from: R) -> io::Result<Box<dyn Re
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Box::new(XzReader::new_mem_limit(from, true, XZ_MEMORY)),
         _ => Box::new(from),
     })
+}
+
+/// Whether a stream that begins with these bytes is compressed.
+pub(crate) fn is_compressed(magic: &[u8]) -> bool {
+    matches!(
+        magic,
+        [0x1f, 0x8b, ..]
+            | [0x28, 0xb5, 0x2f, 0xfd, ..]
+            | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]
+            | [b'B', b'Z', b'h', ..]
+            | [0xfd, b'7', b'z', b'X', b'Z', 0, ..]
+    )
 }
 
 #[cfg(test)]

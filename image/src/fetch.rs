@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use oci_spec::image::Descriptor;
 
-use crate::archive::Archive;
+use crate::archive::DockerArchive;
 use crate::credentials::CredentialLookup;
 use crate::digest::{Digest, ImageId};
 use crate::layer::{Delivery, LayerError};
@@ -128,8 +128,7 @@ pub fn fetch(
 ) -> Result<Image, FetchError> {
     let name = &absolute(name);
     let fetch = Fetch { store, name, text: name.to_string(), options, progress };
-    let local =
-        matches!(name, ImageName::Oci { path, .. } | ImageName::DockerArchive { path, .. } if path.exists());
+    let local = name.path().is_some_and(Path::exists);
     let by_id = matches!(name, ImageName::Id(_));
     let stored = match options.pull_policy {
         PullPolicy::New if local => None,
@@ -155,6 +154,7 @@ fn absolute(name: &ImageName) -> ImageName {
     let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
     match name {
         ImageName::Oci { path, tag } => ImageName::Oci { path: full(path), tag: tag.clone() },
+        ImageName::OciArchive { path, tag } => ImageName::OciArchive { path: full(path), tag: tag.clone() },
         ImageName::DockerArchive { path, name } => {
             ImageName::DockerArchive { path: full(path), name: name.clone() }
         }
@@ -228,7 +228,8 @@ impl Fetch<'_> {
                 Box::new(Registry::connect(reference, &RegistryOptions { allow_http, credentials })?)
             }
             ImageName::Oci { path, tag } => Box::new(Layout::open(path, tag.as_deref())?),
-            ImageName::DockerArchive { path, name } => Box::new(Archive::open(path, name.as_deref())?),
+            ImageName::OciArchive { path, tag } => Box::new(Layout::open_archive(path, tag.as_deref())?),
+            ImageName::DockerArchive { path, name } => Box::new(DockerArchive::open(path, name.as_deref())?),
             ImageName::Id(_) => return Ok(None),
         }))
     }

@@ -13,7 +13,7 @@
 //! came after it only saw a stream that ended early. A stage that finds nonsense reads on to the end, so that damage
 //! is called damage (the digest is wrong) and not a bad archive.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;

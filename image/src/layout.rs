@@ -1,30 +1,40 @@
-//! Images from a directory in the OCI image layout, version 1.0.
+//! Images in the OCI image layout, version 1.0: in a directory, or in a tar file of such a directory.
 //!
-//! `index.json` lists what there is; the annotation `org.opencontainers.image.ref.name` gives entries their names.
-//! Without a name there must be one image only, or one for each of several platforms. Blobs are read from
-//! `blobs/<algorithm>/`; links are followed there, because layouts share blobs that way and every byte is verified anyway.
+//! `index.json` lists what there is; [`choice`] says which of it a name means. Blobs are read from `blobs/<algorithm>/`;
+//! in a directory links are followed there, because layouts share blobs that way and every byte is verified anyway.
+
+mod choice;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use oci_spec::image::{Descriptor, ImageIndex};
+use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
+use crate::archive::{ArchiveError, Container};
 use crate::manifest::{MAX_DOCUMENT, digest_of};
 use crate::source::{Raw, Source, SourceError};
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub use choice::ChoiceError;
 
-/// A layout directory, and which of its images.
+/// A layout, and which of its images.
 #[derive(Debug)]
 pub struct Layout {
-    path: PathBuf,
+    place: Place,
     tag: Option<String>,
 }
 
-/// A layout directory does not deliver.
+/// Where the files of a layout are.
+#[derive(Debug)]
+enum Place {
+    Directory(PathBuf),
+    Archive(Arc<Container>),
+}
+
+/// A layout does not deliver.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
     /// A file is missing or cannot be read.
@@ -35,6 +45,9 @@ pub enum LayoutError {
         /// Why.
         source: io::Error,
     },
+    /// The archive that the layout is in does not deliver.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// A file is not what the specification says.
     #[error("{} is not a file of an OCI image layout", path.display())]
     Parse {
@@ -57,25 +70,13 @@ pub enum LayoutError {
         /// The file.
         path: PathBuf,
     },
-    /// No image has this name.
-    #[error("{} has no image named {tag:?}; it has: {names}", path.display())]
-    NotFound {
-        /// The directory.
+    /// It cannot be told which image is meant.
+    #[error("cannot choose an image of {}", path.display())]
+    Choice {
+        /// The layout.
         path: PathBuf,
-        /// The name.
-        tag: String,
-        /// What there is.
-        names: String,
-    },
-    /// No name was given and there are several images, or none.
-    #[error("{} holds {count} images: name one as oci:PATH:TAG; it has: {names}", path.display())]
-    Ambiguous {
-        /// The directory.
-        path: PathBuf,
-        /// How many.
-        count: usize,
-        /// What there is.
-        names: String,
+        /// Why not.
+        source: ChoiceError,
     },
 }
 
@@ -86,78 +87,93 @@ struct Version {
 }
 
 impl Layout {
-    /// Opens the directory.
+    /// Opens a directory.
     ///
     /// # Errors
     /// If it is not an OCI image layout of a version that we know.
     pub fn open(path: &Path, tag: Option<&str>) -> Result<Self, LayoutError> {
-        let file = path.join("oci-layout");
-        let bytes = read(&file)?;
+        Self::new(Place::Directory(path.to_owned()), tag)
+    }
+
+    /// Opens a tar file.
+    ///
+    /// # Errors
+    /// If there is no OCI image layout of a version that we know in it.
+    pub fn open_archive(path: &Path, tag: Option<&str>) -> Result<Self, LayoutError> {
+        Self::in_container(Arc::new(Container::open(path)?), tag)
+    }
+
+    pub(crate) fn in_container(container: Arc<Container>, tag: Option<&str>) -> Result<Self, LayoutError> {
+        Self::new(Place::Archive(container), tag)
+    }
+
+    fn new(place: Place, tag: Option<&str>) -> Result<Self, LayoutError> {
+        let bytes = place.small("oci-layout")?;
+        let file = place.path().join("oci-layout");
         let parsed = serde_json::from_slice(&bytes);
         let Version { image_layout_version: version } =
             parsed.map_err(|source| LayoutError::Parse { path: file.clone(), source })?;
         if version != "1.0.0" {
             return Err(LayoutError::Version { path: file, version });
         }
-        Ok(Self { path: path.to_owned(), tag: tag.map(str::to_owned) })
+        Ok(Self { place, tag: tag.map(str::to_owned) })
     }
 
-    fn blob_path(&self, descriptor: &Descriptor) -> Result<PathBuf, SourceError> {
-        let digest = digest_of(descriptor)?;
-        Ok(self.path.join("blobs").join(digest.algorithm().name()).join(digest.hex()))
-    }
-
-    /// The entries that the name means, as an index of their own.
-    fn select(&self, mut index: ImageIndex) -> Result<ImageIndex, LayoutError> {
-        let all = index.manifests().clone();
-        let names = all.iter().filter_map(name).collect::<Vec<_>>().join(", ");
-        let path = self.path.clone();
-        let Some(tag) = &self.tag else {
-            let distinct: std::collections::BTreeSet<_> = all.iter().map(name).collect();
-            if all.is_empty() || distinct.len() > 1 {
-                return Err(LayoutError::Ambiguous { path, count: all.len(), names });
-            }
-            return Ok(index);
-        };
-        let chosen: Vec<Descriptor> = all.iter().filter(|entry| name(entry) == Some(tag)).cloned().collect();
-        if chosen.is_empty() {
-            return Err(LayoutError::NotFound { path, tag: tag.clone(), names });
-        }
-        let _ = index.set_manifests(chosen);
-        Ok(index)
+    fn choice(&self, source: ChoiceError) -> LayoutError {
+        LayoutError::Choice { path: self.place.path().to_owned(), source }
     }
 }
 
-fn name(descriptor: &Descriptor) -> Option<&str> {
-    descriptor.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Directory(path) => path,
+            Self::Archive(container) => container.path(),
+        }
+    }
+
+    fn small(&self, name: &str) -> Result<Vec<u8>, LayoutError> {
+        match self {
+            Self::Directory(path) => read(&path.join(name)),
+            Self::Archive(container) => Ok(container.small(name)?),
+        }
+    }
+
+    fn open(&self, name: &str) -> Result<Box<dyn Read + Send + '_>, LayoutError> {
+        match self {
+            Self::Directory(path) => {
+                let path = path.join(name);
+                let file = open(&path).map_err(|source| LayoutError::Read { path, source })?;
+                Ok(Box::new(file))
+            }
+            Self::Archive(container) => {
+                let section = container.section(container.find(name)?);
+                Ok(section.map_err(|source| container.unreadable(source))?)
+            }
+        }
+    }
 }
 
 impl Source for Layout {
     fn root(&self) -> Result<Raw, SourceError> {
-        let path = self.path.join("index.json");
-        let index: ImageIndex = serde_json::from_slice(&read(&path)?)
-            .map_err(|source| LayoutError::Parse { path: path.clone(), source })?;
-        let mut index = self.select(index)?;
-        // A single entry is meant whatever platform it names: if that is the wrong one, its configuration says so.
-        if let [only] = index.manifests().as_slice() {
-            let mut only = only.clone();
-            let _ = only.set_platform(None);
-            let _ = index.set_manifests(vec![only]);
-        }
-        let bytes = serde_json::to_vec(&index).map_err(|source| LayoutError::Parse { path, source })?;
+        let index = self.place.small("index.json")?;
+        let bytes = choice::choose(&index, self.tag.as_deref()).map_err(|source| self.choice(source))?;
         Ok(Raw { bytes, media_type: Some("application/vnd.oci.image.index.v1+json".to_owned()) })
     }
 
     fn document(&self, descriptor: &Descriptor) -> Result<Raw, SourceError> {
-        let bytes = read(&self.blob_path(descriptor)?)?;
+        let bytes = self.place.small(&blob_name(descriptor)?)?;
         Ok(Raw { bytes, media_type: Some(descriptor.media_type().to_string()) })
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, SourceError> {
-        let path = self.blob_path(descriptor)?;
-        let file = open(&path).map_err(|source| LayoutError::Read { path, source })?;
-        Ok(Box::new(file))
+        Ok(self.place.open(&blob_name(descriptor)?)?)
     }
+}
+
+fn blob_name(descriptor: &Descriptor) -> Result<String, SourceError> {
+    let digest = digest_of(descriptor)?;
+    Ok(format!("blobs/{}/{}", digest.algorithm().name(), digest.hex()))
 }
 
 /// Opens a regular file: anything else could keep us waiting.

@@ -50,13 +50,13 @@ mod store;
 mod fetch;
 mod progress;
 
-pub use archive::{Archive, ArchiveError};
+pub use archive::{ArchiveError, DockerArchive};
 pub use content::{Content, Format};
 pub use credentials::{Credential, CredentialLookup, Credentials, CredentialsError};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, ImageId};
 pub use fetch::{FetchError, FetchOptions, PullPolicy, fetch};
 pub use layer::LayerError;
-pub use layout::{Layout, LayoutError};
+pub use layout::{ChoiceError, Layout, LayoutError};
 pub use manifest::{DocumentError, MAX_DOCUMENT, MAX_LAYERS};
 pub use platform::Platform;
 pub use progress::{LayerEvent, Progress};

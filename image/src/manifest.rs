@@ -2,8 +2,9 @@
 //!
 //! OCI image-spec v1 and Docker's image manifest version 2 schema 2 have one shape and differ in media types; both
 //! become the types of `oci-spec`. Docker's schema 1 is refused: its layers are named by nothing that can be verified
-//! once they are unpacked, and registries stopped serving it. Documents are small; more than [`MAX_DOCUMENT`] is
-//! refused before it is read.
+//! once they are unpacked, and registries stopped serving it. So are artifacts, which are not images, and layers that
+//! registries must not distribute. Documents are small; more than [`MAX_DOCUMENT`] is refused before it is read. What
+//! is wrong in one is told with its place.
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
@@ -23,6 +24,7 @@ pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manife
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar";
 
 /// What a manifest's address led to.
 #[derive(Debug)]
@@ -38,14 +40,16 @@ pub(crate) enum Document {
 pub enum DocumentError {
     /// Docker's image manifest version 2, schema 1.
     #[error(
-        "the image is in Docker's schema 1 format, which cannot be verified once unpacked and is no longer supported: push it again with a current tool"
+        "the image is in Docker's schema 1 format, which does not say what its unpacked layers must be and is not supported: convert it, for example with \"skopeo copy --format=oci docker://FROM docker://TO\""
     )]
     Schema1,
     /// Not JSON, or not of the shape that its type promises.
-    #[error("cannot parse the {what}")]
+    #[error("cannot parse the {what}{}", place(at))]
     Json {
         /// `manifest`, `index`, `configuration`, …
         what: &'static str,
+        /// The part at fault, as `layers[1].size`; empty if it is the whole.
+        at: String,
         /// Where and why.
         source: serde_json::Error,
     },
@@ -56,6 +60,22 @@ pub enum DocumentError {
         what: &'static str,
         /// The type.
         media_type: String,
+    },
+    /// Something else than an image that lives in a registry.
+    #[error("it is an artifact of the type {artifact_type:?}, not a container image")]
+    Artifact {
+        /// The type.
+        artifact_type: String,
+    },
+    /// A layer that its publisher does not let registries distribute.
+    #[error(
+        "layer {digest} is not distributed with the image, but by {url}: such layers, of Windows images mostly, are not supported"
+    )]
+    Foreign {
+        /// The layer.
+        digest: String,
+        /// Where it would be.
+        url: String,
     },
     /// A digest of another algorithm.
     #[error("cannot verify a part of the image")]
@@ -96,8 +116,7 @@ struct Header {
 /// # Errors
 /// [`DocumentError`], if it is neither.
 pub(crate) fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Document, DocumentError> {
-    let json = |what| move |source| DocumentError::Json { what, source };
-    let header: Header = serde_json::from_slice(bytes).map_err(json("manifest"))?;
+    let header: Header = locate("manifest", bytes)?;
     let media_type = header.media_type.as_deref().or(media_type).unwrap_or_default();
     if header.schema_version == Some(1)
         || media_type.starts_with("application/vnd.docker.distribution.manifest.v1")
@@ -114,7 +133,40 @@ pub(crate) fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Document, 
         _ if header.media_type.is_none() => {}
         other => return Err(DocumentError::Type { what: "the manifest", media_type: other.to_string() }),
     }
-    from_go(bytes).map(|index| Document::Index(Box::new(index))).map_err(json("index"))
+    located("index", bytes).map(|index| Document::Index(Box::new(index)))
+}
+
+/// Parses a document of Go programs ([`from_go`]) called `what`, and says where something is wrong.
+///
+/// # Errors
+/// [`DocumentError::Json`].
+pub(crate) fn located<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<T, DocumentError> {
+    match from_go(bytes) {
+        Ok(document) => Ok(document),
+        Err(_) => locate(what, bytes),
+    }
+}
+
+fn locate<T: serde::de::DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, DocumentError> {
+    let mut text = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut text).map_err(|error| {
+        let at = error.path().to_string();
+        DocumentError::Json {
+            what,
+            at: if at == "." { String::new() } else { at },
+            source: error.into_inner(),
+        }
+    })?;
+    // What follows the document is part of the same bytes, and nothing is to follow.
+    text.end().map_err(|source| DocumentError::Json { what, at: String::new(), source })?;
+    Ok(parsed)
+}
+
+fn place(at: &str) -> String {
+    if at.is_empty() { String::new() } else { format!(": {at} is wrong") }
 }
 
 /// Parses a document of Go programs, which write `null` for an empty list or leave it out: an image without layers has
@@ -136,9 +188,7 @@ pub(crate) fn from_go<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T,
 }
 
 fn manifest(bytes: &[u8]) -> Result<Document, DocumentError> {
-    from_go(bytes)
-        .map(|manifest| Document::Manifest(Box::new(manifest)))
-        .map_err(|source| DocumentError::Json { what: "manifest", source })
+    located("manifest", bytes).map(|manifest| Document::Manifest(Box::new(manifest)))
 }
 
 /// Parses a configuration and checks it against the manifest it belongs to: layer for layer, and for the platform.
@@ -151,8 +201,7 @@ pub(crate) fn configuration(
     manifest: &ImageManifest,
     wanted: &Platform,
 ) -> Result<(ImageConfiguration, Vec<Digest>), DocumentError> {
-    let config: ImageConfiguration = serde_json::from_slice(bytes)
-        .map_err(|source| DocumentError::Json { what: "configuration", source })?;
+    let config: ImageConfiguration = located("configuration", bytes)?;
     let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
     if !wanted.accepts(&os, &architecture) {
         let image = format!("{os}/{architecture}");
@@ -180,24 +229,36 @@ pub(crate) fn diff_ids(config: &ImageConfiguration) -> Result<Vec<Digest>, Docum
 /// Checks that a manifest is of a container image: not of an artifact that merely lives in a registry.
 ///
 /// # Errors
-/// [`DocumentError::Type`] naming the part that is something else.
+/// [`DocumentError::Artifact`], [`DocumentError::Foreign`], or [`DocumentError::Type`] naming the part that is something
+/// else.
 pub(crate) fn check_types(manifest: &ImageManifest) -> Result<(), DocumentError> {
     let wrong = |what, descriptor: &Descriptor| {
         Err(DocumentError::Type { what, media_type: descriptor.media_type().to_string() })
     };
-    match manifest.config().media_type() {
-        MediaType::ImageConfig => {}
-        MediaType::Other(other) if other == DOCKER_CONFIG => {}
+    match (manifest.config().media_type(), manifest.artifact_type()) {
+        (MediaType::ImageConfig, _) => {}
+        (MediaType::Other(other), _) if other == DOCKER_CONFIG => {}
+        (_, Some(artifact)) => return Err(DocumentError::Artifact { artifact_type: artifact.to_string() }),
         _ => return wrong("the configuration", manifest.config()),
     }
     manifest.layers().iter().try_for_each(|layer| match layer.media_type() {
         MediaType::ImageLayer | MediaType::ImageLayerGzip | MediaType::ImageLayerZstd => Ok(()),
         MediaType::ImageLayerNonDistributable
         | MediaType::ImageLayerNonDistributableGzip
-        | MediaType::ImageLayerNonDistributableZstd => Ok(()),
+        | MediaType::ImageLayerNonDistributableZstd => foreign(layer),
+        MediaType::Other(other) if other.starts_with(DOCKER_FOREIGN_LAYER) => foreign(layer),
         MediaType::Other(other) if other.starts_with(DOCKER_LAYER) => Ok(()),
         _ => wrong("a layer", layer),
     })
+}
+
+/// A layer of a type that is not to be distributed may be all the same, where it was copied; then it names no other
+/// place.
+fn foreign(layer: &Descriptor) -> Result<(), DocumentError> {
+    match layer.urls().iter().flatten().next() {
+        Some(url) => Err(DocumentError::Foreign { digest: layer.digest().to_string(), url: url.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// The digest of a descriptor, in our type.
@@ -234,7 +295,11 @@ mod tests {
         assert_eq!(kind(&list, None), "index");
         let one = r#"{"schemaVersion":1,"name":"x","fsLayers":[]}"#;
         assert!(kind(one, None).contains("schema 1"));
-        assert!(kind(&manifest.replace('2', "-2"), None).contains("cannot parse"));
+        assert!(kind(&manifest.replace("\"size\":2", "\"size\":-2"), None).contains("config.size is wrong"));
+        assert!(
+            kind(&index.replace("\"size\":2", "\"size\":-2"), None).contains("manifests[0].size is wrong")
+        );
+        assert!(kind(&format!("{manifest}x"), None).contains("cannot parse"));
         assert!(kind(r#"{"schemaVersion":2,"mediaType":"text/html"}"#, None).contains("text/html"));
         assert!(kind("<html>", None).contains("cannot parse"));
         assert!(kind("", None).contains("cannot parse"));

@@ -51,7 +51,8 @@ impl Platform {
     #[must_use]
     pub fn choose<'a>(&self, offers: &'a [Descriptor]) -> Option<&'a Descriptor> {
         let mut best: Option<(u32, &Descriptor)> = None;
-        for offer in offers {
+        // Signatures, bills of materials and the like are also listed, as artifacts.
+        for offer in offers.iter().filter(|offer| offer.artifact_type().is_none()) {
             let rank = offer.platform().as_ref().and_then(|platform| self.rank(platform));
             if let Some(rank) = rank
                 && best.is_none_or(|(highest, _)| rank > highest)

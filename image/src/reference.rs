@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `nginx`, `nginx:1.27`, `host:5000/a/b:tag@sha256:…`, with or without `docker://` or `docker:` | a registry's repository |
 //! | `oci:PATH[:TAG]` | a directory in the OCI image layout |
+//! | `oci-archive:PATH[:TAG]` | a tar file of such a directory, plain or compressed |
 //! | `docker-archive:PATH[:REF]` | a tar file made by `docker save` or `skopeo copy` |
 //! | `sha256-<2 to 64 hex>`, `sha512-<2 to 128 hex>`, with `:` too | an image of the store, by its id or the beginning of it |
 //!
@@ -13,7 +14,7 @@
 //! nor digest means the tag `latest`. Parsing touches no disk and no network.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::digest::{Algorithm, Digest, DigestError, ImageId};
@@ -49,6 +50,13 @@ pub enum ImageName {
         /// The directory.
         path: PathBuf,
         /// The value of `org.opencontainers.image.ref.name` that names the image; needed when there are several.
+        tag: Option<String>,
+    },
+    /// In a tar file of such a directory.
+    OciArchive {
+        /// The file.
+        path: PathBuf,
+        /// As for a directory.
         tag: Option<String>,
     },
     /// In a tar file as `docker save` writes it.
@@ -107,8 +115,10 @@ pub enum ReferenceError {
         "{0:?} is not an image id: at least 2 lower-case hexadecimal digits must follow \"sha256-\" or \"sha512-\""
     )]
     Id(String),
-    /// `oci:` or `docker-archive:` without a path, or with an empty tag.
-    #[error("{0:?} names no file: expected oci:PATH[:TAG] or docker-archive:PATH[:REF]")]
+    /// `oci:`, `oci-archive:` or `docker-archive:` without a path, or with an empty tag.
+    #[error(
+        "{0:?} names no file: expected oci:PATH[:TAG], oci-archive:PATH[:TAG] or docker-archive:PATH[:REF]"
+    )]
     Path(String),
 }
 
@@ -185,6 +195,19 @@ impl IdPrefix {
     }
 }
 
+impl ImageName {
+    /// The directory or file that the image is in, if it is in one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Oci { path, .. } | Self::OciArchive { path, .. } | Self::DockerArchive { path, .. } => {
+                Some(path)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl FromStr for ImageName {
     type Err = ReferenceError;
 
@@ -192,6 +215,10 @@ impl FromStr for ImageName {
         if let Some(rest) = text.strip_prefix("oci:") {
             let (path, tag) = split_path(text, rest)?;
             return Ok(Self::Oci { path, tag });
+        }
+        if let Some(rest) = text.strip_prefix("oci-archive:") {
+            let (path, tag) = split_path(text, rest)?;
+            return Ok(Self::OciArchive { path, tag });
         }
         if let Some(rest) = text.strip_prefix("docker-archive:") {
             let (path, name) = split_path(text, rest)?;
@@ -353,6 +380,7 @@ impl fmt::Display for ImageName {
             Self::Registry(reference) => return fmt::Display::fmt(reference, f),
             Self::Id(id) => return fmt::Display::fmt(id, f),
             Self::Oci { path, tag } => ("oci", path, tag),
+            Self::OciArchive { path, tag } => ("oci-archive", path, tag),
             Self::DockerArchive { path, name } => ("docker-archive", path, name),
         };
         write!(f, "{scheme}:{}", path.display())?;
@@ -413,7 +441,10 @@ mod tests {
         assert!(!half.fits(format!("sha256-{HEX}").parse().unwrap()));
         let ImageName::Id(id) = name(&format!("sha256:{HEX}")) else { panic!("not an id") };
         assert_eq!(id.complete().unwrap().to_string(), format!("sha256-{HEX}"));
-        for text in ["oci:/a/b:v1", "docker-archive:/x.tar:busybox:latest", "sha256-ab01"] {
+        assert_eq!(name("oci-archive:/x.tar"), ImageName::OciArchive { path: "/x.tar".into(), tag: None });
+        for text in
+            ["oci:/a/b:v1", "oci-archive:/x.tar:v1", "docker-archive:/x.tar:busybox:latest", "sha256-ab01"]
+        {
             assert_eq!(name(text).to_string(), text);
         }
     }

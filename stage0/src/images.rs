@@ -135,7 +135,7 @@ impl<'a> Images<'a> {
         // What is in the store needs no credentials, and no threads to draw bars.
         if self.policy.pull == PullPolicy::New || matches!(name, ImageName::Id(_)) {
             let options = FetchOptions { pull_policy: PullPolicy::Never, ..FetchOptions::default() };
-            let local = matches!(name, ImageName::Oci { .. } | ImageName::DockerArchive { .. });
+            let local = name.path().is_some();
             match if local { Ok(None) } else { image::fetch(&self.store, name, &options, &()).map(Some) } {
                 Ok(Some(image)) => return Ok(image),
                 Err(e @ FetchError::NotInStore { .. }) if matches!(name, ImageName::Id(_)) => {
@@ -248,6 +248,7 @@ pub(crate) fn split_name(name: &ImageName) -> (String, Option<String>) {
             (format!("{}/{}", r.registry(), r.repository()), r.tag().map(str::to_owned))
         }
         ImageName::Oci { path, tag } => (format!("oci:{}", path.display()), tag.clone()),
+        ImageName::OciArchive { path, tag } => (format!("oci-archive:{}", path.display()), tag.clone()),
         ImageName::DockerArchive { path, name } => {
             (format!("docker-archive:{}", path.display()), name.clone())
         }

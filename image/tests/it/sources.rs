@@ -41,13 +41,132 @@ fn a_layout_is_read_by_tag_and_platform() {
     assert!(bench.fetch(&format!("{oci}:many")).unwrap().layers[0].join(host()).is_file());
     for (name, expected) in [
         (format!("{oci}:none"), "no image named \"none\""),
-        (oci.clone(), "holds 5 images"),
+        (
+            oci.clone(),
+            "holds 5 images: say which by adding :NAME to the path; it has: foreign, many, one, two, wrong",
+        ),
         (format!("{oci}:foreign"), "it has linux/mips"),
         (format!("{oci}:wrong"), "is for linux/mips"),
         ("oci:/nonexistent".to_owned(), "cannot read /nonexistent/oci-layout"),
     ] {
         let error = chain(&bench.fetch(&name).expect_err(&name));
         assert!(error.contains(expected), "{name}: {error}");
+    }
+}
+
+/// Files, and how tar makes them.
+const PACKED: [(&str, &str); 5] = [
+    ("x.tar", "--no-acls"),
+    ("x.tar.gz", "--gzip"),
+    ("x.tar.zst", "--zstd"),
+    ("x.tar.xz", "--xz"),
+    ("x.tar.bz2", "--bzip2"),
+];
+
+fn tar_of(directory: &std::path::Path, file: &std::path::Path, how: &str) {
+    let (directory, file) = (directory.display().to_string(), file.display().to_string());
+    let _ = run("tar", &["-C", &directory, how, "-cf", &file, "."]);
+}
+
+#[test]
+fn a_layout_in_a_tar_file_is_the_same_image() {
+    let mut bench = Bench::new();
+    let one = bench.image("one", &[layer("one"), layer("two")]);
+    let _ = bench.image("example.com/box:2", &[layer("two")]);
+    let wanted = bench.fetch(&one).unwrap();
+    for (file, how) in PACKED {
+        tar_of(&bench.path("oci"), &bench.path(file), how);
+        let again = Bench::new();
+        let name = format!("oci-archive:{}", bench.path(file).display());
+        let image = again.fetch(&format!("{name}:one")).expect(file);
+        assert_eq!((image.id, &image.trees), (wanted.id, &wanted.trees), "{file}");
+        assert!(image.layers[1].join("two").is_file());
+        assert!(again.fetch(&format!("{name}:example.com/box:2")).is_ok());
+        let several = chain(&again.fetch(&name).unwrap_err());
+        assert!(
+            several.contains("holds 2 images") && several.contains("example.com/box:2, one"),
+            "{several}"
+        );
+        again.assert_clean();
+    }
+}
+
+#[test]
+fn half_an_archive_is_refused_and_leaves_nothing() {
+    let mut bench = Bench::new();
+    let _ = bench.image("one", &[Layer::plain(&Tar::default().file("big", &[7; 70_000]).end())]);
+    for (file, how) in PACKED {
+        let path = bench.path(file);
+        tar_of(&bench.path("oci"), &path, how);
+        let whole = std::fs::read(&path).unwrap();
+        for keep in [1, 5, 9] {
+            std::fs::write(&path, &whole[..whole.len() * keep / 10]).unwrap();
+            let again = Bench::new();
+            let _ = again.fetch(&format!("oci-archive:{}", path.display())).expect_err(file);
+            again.assert_clean();
+            assert!(again.store().images().unwrap().is_empty());
+        }
+    }
+    for (name, expected) in [
+        (format!("oci-archive:{}", bench.path("oci").display()), "not a regular file"),
+        ("oci-archive:/nonexistent.tar".to_owned(), "No such file"),
+        ("oci-archive:/etc/passwd".to_owned(), "not a usable tar archive"),
+    ] {
+        let error = chain(&bench.fetch(&name).expect_err(&name));
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+}
+
+#[test]
+fn images_without_a_name_go_by_their_digest() {
+    let mut bench = Bench::new();
+    let _ = bench.image("one", &[layer("one")]);
+    let _ = bench.image("two", &[layer("two")]);
+    let path = bench.path("oci/index.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("ref.name", "ref.nothing")).unwrap();
+    let error = chain(&bench.fetch(&bench.layout()).unwrap_err());
+    let digest = &error[error.find("sha256:").unwrap()..][..71];
+    assert!(error.contains("holds 2 images"), "{error}");
+    assert!(bench.fetch(&format!("{}:{digest}", bench.layout())).is_ok());
+}
+
+#[test]
+fn what_accompanies_an_image_in_its_index_is_passed_over() {
+    let mut bench = Bench::new();
+    let mut image = bench.manifest(&[layer("one")], host());
+    image["platform"] = json!({"os": "linux", "architecture": host()});
+    let mut proof = bench.manifest(&[layer("proof")], host());
+    proof["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    proof["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    let mut signature = bench.manifest(&[layer("signature")], host());
+    signature["artifactType"] = "application/vnd.example.signature".into();
+    signature["platform"] = image["platform"].clone();
+    let index = json!({"schemaVersion": 2, "manifests": [signature, proof, image]}).to_string();
+    let index = bench.typed(index.as_bytes(), "application/vnd.oci.image.index.v1+json");
+    bench.tag(index, "x");
+    let image = bench.fetch(&format!("{}:x", bench.layout())).unwrap();
+    assert!(image.layers[0].join("one").is_file());
+}
+
+#[test]
+fn an_image_may_have_no_layers_or_empty_ones() {
+    let mut bench = Bench::new();
+    let empty = Tar::default().end();
+    let name = bench.image("empty", &[Layer::plain(&empty), Layer::gzip(&empty), Layer::zstd(&empty)]);
+    assert_eq!(bench.fetch(&name).unwrap().layers.len(), 3);
+    // As Go programs write a list that has nothing in it.
+    for nothing in ["null", "[]"] {
+        let config = format!(
+            r#"{{"os":"linux","architecture":"{}","config":{{"Cmd":["x"]}},"rootfs":{{"type":"layers","diff_ids":{nothing}}},"history":null}}"#,
+            host()
+        );
+        let config = bench.typed(config.as_bytes(), "application/vnd.oci.image.config.v1+json");
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":{nothing}}}"#);
+        let manifest = bench.typed(manifest.as_bytes(), "application/vnd.oci.image.manifest.v1+json");
+        bench.tag(manifest, &format!("no-{nothing}"));
+        let image = bench.fetch(&format!("{}:no-{nothing}", bench.layout())).unwrap();
+        assert!(image.layers.is_empty() && image.trees.is_empty());
     }
 }
 
@@ -99,10 +218,27 @@ fn manifests_that_are_not_images_are_refused() {
     let text = std::fs::read_to_string(bench.path("oci/blobs/sha256").join(digest)).unwrap();
     let kind = "application/vnd.oci.image.manifest.v1+json";
     for (case, changed, expected) in [
-        ("artifact", text.replace("image.config.v1+json", "empty.v1+json"), "not part of a container image"),
+        ("config", text.replace("image.config.v1+json", "empty.v1+json"), "not part of a container image"),
+        (
+            "artifact",
+            text.replace("image.config.v1+json", "empty.v1+json").replacen(
+                '{',
+                "{\"artifactType\":\"application/vnd.example.sbom\",",
+                1,
+            ),
+            "an artifact of the type \"application/vnd.example.sbom\", not a container image",
+        ),
+        (
+            "foreign",
+            text.replace(
+                "\"mediaType\":\"application/vnd.oci.image.layer.v1.tar+gzip\"",
+                "\"urls\":[\"https://example.com/layer\"],\"mediaType\":\"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip\"",
+            ),
+            "not distributed with the image, but by https://example.com/layer",
+        ),
         ("layer type", text.replace("layer.v1.tar+gzip", "thing"), "not part of a container image"),
-        ("schema 1", r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), "schema 1"),
-        ("size", text.replace("\"size\":", "\"size\":-"), "cannot parse"),
+        ("schema 1", r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), "skopeo copy"),
+        ("size", text.replace("\"size\":", "\"size\":-"), "cannot parse the manifest: config.size is wrong"),
         ("sha512", text.replacen("sha256:", "sha512:00", 1), "cannot parse"),
         ("layer count", text.replace("\"layers\":[", "\"layers\":[],\"x\":["), "has 0 layers"),
         ("json", "{".to_owned(), "cannot parse"),
@@ -162,7 +298,9 @@ fn archives_of_older_and_other_tools_are_read() {
     let bench = Bench::new();
     for (case, bytes, expected) in [
         ("damaged layer", archive(&crate::build::gzip(&tar)), "configuration says"),
-        ("compressed", crate::build::gzip(&tar), "is compressed"),
+        ("compressed and another", crate::build::gzip(&tar), "lacks \"manifest.json\""),
+        ("compressed and cut off", crate::build::gzip(&archive(&two.bytes))[..200].to_vec(), "cannot read"),
+        ("cut off", archive(&two.bytes)[..1100].to_vec(), "in the middle of \"a/layer.tar\""),
         ("not an archive", vec![7; 4096], "not a tar archive"),
         ("another archive", tar.clone(), "lacks \"manifest.json\""),
         ("link to itself", Tar::default().symlink("manifest.json", "manifest.json").end(), "lacks"),
