@@ -18,6 +18,7 @@ use crate::desired::{Desired, FullName};
 use crate::dispatch::Dispatch;
 use crate::finished::Finished;
 use crate::health::Health;
+use crate::image_gc;
 use crate::resources;
 use crate::runtime::node::Node;
 use crate::runtime::observe::Pods;
@@ -27,9 +28,6 @@ use crate::source::directory::{Directory, Listing};
 use crate::source::watch::Watch;
 use crate::systemd::classes;
 use crate::systemd::watch::{self, Wakers};
-
-/// Images that are pulled at the same time; each pull is parallel in itself.
-const PULLS: usize = 2;
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
@@ -53,6 +51,9 @@ async fn agent(config: Config) -> anyhow::Result<()> {
     tracing::info!(node = config.node.name, manifests = %config.manifests.display(), "the kubelet runs");
     let finished = Finished::new(&config.root_dir);
     let dispatch = Dispatch::new(Arc::clone(&node), board.clone(), finished, config.backoff);
+    if let Some(plan) = config.image_gc.clone() {
+        let _collector = tokio::spawn(image_gc::run(Arc::clone(&node), plan));
+    }
     // Ended from outside at any point: nothing in there needs an orderly end.
     tokio::select! {
         result = follow(&config, &node, dispatch, &board, &health) => result,
@@ -73,7 +74,7 @@ fn node(config: &Config, facts: Arc<crate::translate::NodeFacts>, health: &Healt
     make_private(&scratch)?;
     let wakers = Wakers::default();
     Ok(Node {
-        rkt: Rkt::new(&config.rkt, data.path()),
+        rkt: Rkt::new(&config.rkt, data.path(), config.pulls.clone()),
         pods: Pods::new(data),
         systemd: watch::spawn(wakers.clone(), health.clone()),
         wakers,
@@ -82,7 +83,7 @@ fn node(config: &Config, facts: Arc<crate::translate::NodeFacts>, health: &Healt
         backoff: config.backoff,
         facts,
         hierarchy: config.hierarchy,
-        pulls: Semaphore::new(PULLS),
+        pulls: Semaphore::new(config.max_pulls),
     })
 }
 

@@ -1,9 +1,11 @@
 //! The command line, as it is written. [`crate::config`] checks it.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, value_parser};
+use jiff::SignedDuration;
 use pod::stage1::Backoff;
 
 /// Runs the pods of a directory of manifests: rkt prepares them, systemd runs them.
@@ -57,6 +59,34 @@ pub(crate) struct Arguments {
     /// for the series to start again.
     #[arg(long, value_name = "FIRST:LONGEST:RESET", default_value_t = Backoff::KUBERNETES)]
     pub(crate) crash_loop_back_off: Backoff,
+
+    /// A pull of which nothing has come for this long is given up, and tried again later.
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    pub(crate) image_pull_progress_deadline: SignedDuration,
+
+    /// Images that are pulled at the same time.
+    #[arg(long, value_name = "COUNT", default_value = "2")]
+    pub(crate) max_parallel_image_pulls: NonZeroU16,
+
+    /// Percentage of the file system's use above which images are collected; 100 for never.
+    #[arg(long, value_name = "PERCENT", default_value_t = 85, value_parser = value_parser!(u8).range(0..=100))]
+    pub(crate) image_gc_high_threshold: u8,
+
+    /// Percentage of the file system's use down to which images are collected.
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = value_parser!(u8).range(0..=100))]
+    pub(crate) image_gc_low_threshold: u8,
+
+    /// An image that was used within this time is never collected.
+    #[arg(long, value_name = "DURATION", default_value = "2m")]
+    pub(crate) minimum_image_ttl_duration: SignedDuration,
+
+    /// An image that was not used for this long is collected, however much room there is; 0s for never.
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub(crate) maximum_image_ttl_duration: SignedDuration,
+
+    /// How often to look whether images are to be collected; 0s for never.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    pub(crate) image_gc_period: SignedDuration,
 }
 
 #[cfg(test)]

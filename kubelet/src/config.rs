@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use pod::stage1::Backoff;
 
 use crate::cli::Arguments;
+use crate::image_gc::ImageGc;
+use crate::runtime::rkt::Pulls;
 use crate::systemd::units::Hierarchy;
 use crate::translate::NodeFacts;
 
@@ -25,6 +28,12 @@ pub(crate) struct Config {
     pub(crate) root_dir: PathBuf,
     /// Where to answer. `None`: nowhere.
     pub(crate) listen: Option<SocketAddr>,
+    /// How images are pulled.
+    pub(crate) pulls: Pulls,
+    /// Images that are pulled at the same time; each pull is parallel in itself.
+    pub(crate) max_pulls: usize,
+    /// When images are collected. `None`: not by the kubelet.
+    pub(crate) image_gc: Option<ImageGc>,
     /// The back-off of containers and of what the kubelet tries again.
     pub(crate) backoff: Backoff,
     /// What is known about the machine.
@@ -54,12 +63,18 @@ impl Config {
         let absolute = |path: &Path| {
             std::path::absolute(path).with_context(|| format!("find the directory {}", path.display()))
         };
+        let root_dir = absolute(&arguments.root_dir)?;
+        let deadline = duration("image-pull-progress-deadline", arguments.image_pull_progress_deadline)?;
+        ensure!(!deadline.is_zero(), "--image-pull-progress-deadline: a pull needs some time");
         Ok(Self {
+            pulls: Pulls { deadline, credentials: root_dir.clone() },
+            max_pulls: usize::from(arguments.max_parallel_image_pulls.get()),
+            image_gc: ImageGc::new(&arguments)?,
             manifests: absolute(&arguments.pod_manifest_path)?,
             rkt: executable(&arguments.rkt_path)?,
             rkt_dir: absolute(&arguments.rkt_dir)?,
             stage1: arguments.rkt_stage1_image,
-            root_dir: absolute(&arguments.root_dir)?,
+            root_dir,
             listen,
             backoff,
             node: NodeFacts {
@@ -70,6 +85,11 @@ impl Config {
             hierarchy: hierarchy().context("look at /sys/fs/cgroup")?,
         })
     }
+}
+
+/// A length of time on the command line of the flag `--name`.
+pub(crate) fn duration(name: &str, given: jiff::SignedDuration) -> anyhow::Result<Duration> {
+    Duration::try_from(given).with_context(|| format!("--{name}={given}: a length of time is not negative"))
 }
 
 /// systemd needs an absolute path.

@@ -24,6 +24,7 @@ mod expand;
 mod finished;
 mod health;
 mod image;
+mod image_gc;
 mod log;
 mod quantity;
 mod resources;

@@ -6,6 +6,7 @@
 
 pub(crate) mod node;
 pub(crate) mod observe;
+mod pull;
 pub(crate) mod rkt;
 
 use std::future::Future;

@@ -197,9 +197,20 @@ impl Node {
     }
 
     async fn image(&self, name: &str, policy: PullPolicy) -> Result<Image, RktError> {
-        // The semaphore is never closed; without a permit there would only be one pull more.
-        let _permit = self.pulls.acquire().await;
-        let id = self.rkt.fetch(name, policy).await?;
+        // What the store has does not wait for other pods' pulls.
+        let stored = match policy {
+            PullPolicy::IfNotPresent => self.rkt.fetch(name, PullPolicy::Never).await.ok(),
+            PullPolicy::Always | PullPolicy::Never => None,
+        };
+        let id = match (stored, policy) {
+            (Some(id), _) => id,
+            (None, PullPolicy::Never) => self.rkt.fetch(name, policy).await?,
+            (None, PullPolicy::Always | PullPolicy::IfNotPresent) => {
+                // The semaphore is never closed; without a permit there would only be one pull more.
+                let _permit = self.pulls.acquire().await;
+                self.rkt.fetch(name, policy).await?
+            }
+        };
         let manifest = self.rkt.image_manifest(&id).await?;
         Ok(Image { id, manifest })
     }

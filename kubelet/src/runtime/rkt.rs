@@ -1,4 +1,4 @@
-//! The `rkt` commands that the kubelet runs: `fetch`, `image cat-manifest`, `prepare`, `rm`.
+//! The `rkt` commands that the kubelet runs: `fetch`, `image cat-manifest`, `image gc`, `prepare`, `rm`.
 //!
 //! A command is a child process with arguments of our own making, no shell, an empty standard input. When the future of
 //! a command is dropped, the process is killed: `rkt` is made for that (what it leaves is found by the next command).
@@ -11,6 +11,7 @@ use pod::PodId;
 use pod::manifest::ImageManifest;
 use tokio::process::Command;
 
+use super::pull;
 use crate::image::PullPolicy;
 
 /// Where `rkt` is and what it is always told.
@@ -18,6 +19,16 @@ use crate::image::PullPolicy;
 pub(crate) struct Rkt {
     path: PathBuf,
     data: PathBuf,
+    pulls: Pulls,
+}
+
+/// How images are pulled.
+#[derive(Debug, Clone)]
+pub(crate) struct Pulls {
+    /// A pull of which nothing has come for this long is given up.
+    pub(crate) deadline: Duration,
+    /// A directory that may have the node's own `config.json`, with names and passwords for registries.
+    pub(crate) credentials: PathBuf,
 }
 
 /// A command failed.
@@ -45,6 +56,16 @@ pub(crate) enum RktError {
         /// How long it had.
         seconds: u64,
     },
+    /// A pull was given up.
+    #[error("nothing has come for {seconds} s, after {received} of {size} bytes: the pull was given up")]
+    Stalled {
+        /// For how long nothing came.
+        seconds: u64,
+        /// Bytes that had come.
+        received: u64,
+        /// Bytes that were expected, as far as that was known.
+        size: u64,
+    },
     /// What it printed is not what it should print.
     #[error("rkt {command} printed {output:?}")]
     Output {
@@ -57,13 +78,13 @@ pub(crate) enum RktError {
 
 /// Commands that only touch the disk.
 const SHORT: Duration = Duration::from_secs(120);
-/// A pull through a slow line.
-const LONG: Duration = Duration::from_secs(3600);
+/// Garbage collection of images: it has trees to delete.
+const LONG: Duration = Duration::from_secs(1800);
 
 impl Rkt {
     /// The executable at `path`, which is absolute, with this data directory.
-    pub(crate) fn new(path: &Path, data: &Path) -> Self {
-        Self { path: path.to_owned(), data: data.to_owned() }
+    pub(crate) fn new(path: &Path, data: &Path, pulls: Pulls) -> Self {
+        Self { path: path.to_owned(), data: data.to_owned(), pulls }
     }
 
     /// The executable.
@@ -76,7 +97,12 @@ impl Rkt {
         let policy = format!("--pull-policy={}", policy.as_rkt());
         // Only registries: a manifest must not name files of the host.
         let name = format!("docker://{image}");
-        let output = self.run("fetch", &["fetch", "--full", &policy, &name], LONG).await?;
+        let mut command = self.command(&["fetch", "--full", "--progress=json", &policy, &name]);
+        // As the Go kubelet: the node's own credentials are beside its state. Without them, root's are used.
+        if self.pulls.credentials.join("config.json").exists() {
+            let _ = command.env("DOCKER_CONFIG", &self.pulls.credentials);
+        }
+        let output = pull::run(command, image, self.pulls.deadline).await?;
         let id = output.lines().last().unwrap_or_default().trim();
         let is_id = id.split_once('-').is_some_and(|(_, hex)| hex.bytes().all(|b| b.is_ascii_hexdigit()));
         if is_id { Ok(id.to_owned()) } else { Err(unexpected("fetch", &output)) }
@@ -86,6 +112,13 @@ impl Rkt {
     pub(crate) async fn image_manifest(&self, id: &str) -> Result<ImageManifest, RktError> {
         let output = self.run("image cat-manifest", &["image", "cat-manifest", id], SHORT).await?;
         serde_json::from_str(&output).map_err(|_| unexpected("image cat-manifest", &output))
+    }
+
+    /// Collects images; `arguments` say which. Returns the lines about what is gone.
+    pub(crate) async fn image_gc(&self, arguments: &[String]) -> Result<String, RktError> {
+        let words: Vec<&str> =
+            ["image", "gc"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
+        self.run("image gc", &words, LONG).await
     }
 
     /// Makes a pod of the manifest in `file`.
@@ -103,20 +136,20 @@ impl Rkt {
         self.run("rm", &["rm", &id.to_string()], SHORT).await.map(drop)
     }
 
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.path);
+        let _ = command.arg(format!("--dir={}", self.data.display())).args(arguments);
+        command
+    }
+
     async fn run(
         &self,
         command: &'static str,
         arguments: &[&str],
         patience: Duration,
     ) -> Result<String, RktError> {
-        let mut child = Command::new(&self.path);
-        let _ = child
-            .arg(format!("--dir={}", self.data.display()))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+        let mut child = self.command(arguments);
+        let _ = child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let output = tokio::time::timeout(patience, child.output()).await;
         let output = output.map_err(|_| RktError::Timeout { command, seconds: patience.as_secs() })?;
         let output = output.map_err(|source| RktError::Spawn { command, source })?;
@@ -136,8 +169,13 @@ fn last_words(command: &str, status: ExitStatus, stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     match text.lines().map(str::trim).rfind(|line| !line.is_empty()) {
         Some(line) => line.chars().take(1000).collect(),
-        None => format!("rkt {command} ended with {status} and without a word"),
+        None => failure(command, status),
     }
+}
+
+/// What is to be said about a command that said nothing.
+pub(super) fn failure(command: &str, status: ExitStatus) -> String {
+    format!("rkt {command} ended with {status} and without a word")
 }
 
 #[cfg(test)]
@@ -158,11 +196,12 @@ mod tests {
     #[tokio::test]
     async fn a_command_that_is_not_there_or_talks_nonsense() {
         let data = Path::new("/nonexistent");
-        let absent = Rkt::new(Path::new("/nonexistent/rkt"), data);
+        let pulls = Pulls { deadline: SHORT, credentials: data.to_owned() };
+        let absent = Rkt::new(Path::new("/nonexistent/rkt"), data, pulls.clone());
         assert!(matches!(absent.rm(PodId::random()).await, Err(RktError::Spawn { command: "rm", .. })));
-        let echo = Rkt::new(Path::new("/bin/echo"), data);
+        let echo = Rkt::new(Path::new("/bin/echo"), data, pulls.clone());
         assert!(matches!(echo.prepare(Path::new("/m"), None).await, Err(RktError::Output { .. })));
-        let no = Rkt::new(Path::new("/bin/false"), data);
+        let no = Rkt::new(Path::new("/bin/false"), data, pulls);
         assert!(matches!(no.fetch("busybox", PullPolicy::Always).await, Err(RktError::Failed { .. })));
     }
 }
