@@ -47,6 +47,8 @@ mod unpack;
 mod remove;
 mod store;
 
+mod trust;
+
 mod fetch;
 mod progress;
 
@@ -66,4 +68,8 @@ pub use registry::{HttpError, Registry, RegistryError, RegistryOptions};
 pub use source::{Raw, Resolved, Source, SourceError, resolve};
 pub use store::{Candidates, GcPlan, GcReport, Image, ImageRecord, InUse, Pin, Store, StoreError};
 pub use tarball::TarError;
+pub use trust::{
+    Certificate, KEYSTORE_DIR, KeyError, Keystore, KeystoreError, MAX_SIGNATURE, OpenPgpError, Prefix, Scope,
+    Signer, StoredKey, TrustError,
+};
 pub use unpack::{Limits, Refusal, UnpackError, Unpacked};

@@ -1,10 +1,12 @@
 //! The crate against real things: registries, tools, archives, processes that die.
 //!
 //! These tests need root, because layers are unpacked with their owners and whiteouts are device nodes, and Debian's
-//! `docker-registry`, `skopeo`, `umoci`, `openssl` and `busybox-static`. They use loopback and temporary directories only.
+//! `docker-registry`, `skopeo`, `umoci`, `gnupg`, `openssl` and `busybox-static`. They use loopback and temporary directories only.
 
 #[cfg(test)]
 mod build;
+#[cfg(test)]
+mod gnupg;
 #[cfg(test)]
 mod server;
 
@@ -18,6 +20,8 @@ mod digests;
 mod hostile;
 #[cfg(test)]
 mod layers;
+#[cfg(test)]
+mod openpgp;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
