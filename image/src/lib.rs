@@ -44,6 +44,10 @@ mod pipe;
 mod tarball;
 mod unpack;
 
+mod merged;
+mod output;
+mod render;
+
 mod remove;
 mod store;
 
@@ -60,11 +64,13 @@ pub use fetch::{FetchError, FetchOptions, PullPolicy, fetch};
 pub use layer::LayerError;
 pub use layout::{ChoiceError, Layout, LayoutError};
 pub use manifest::{DocumentError, MAX_DOCUMENT, MAX_LAYERS};
+pub use output::{Existing, NewDirectory, NewFile, OutputError};
 pub use platform::Platform;
 pub use progress::{LayerEvent, Progress};
 pub use reference::{DEFAULT_REGISTRY, IdPrefix, ImageName, Reference, ReferenceError};
 pub use registries_conf::{NameError, Registries, RegistriesError};
 pub use registry::{HttpError, Registry, RegistryError, RegistryOptions};
+pub use render::{RenderError, render};
 pub use source::{Raw, Resolved, Source, SourceError, resolve};
 pub use store::{Candidates, GcPlan, GcReport, Image, ImageRecord, InUse, Pin, Store, StoreError};
 pub use tarball::TarError;

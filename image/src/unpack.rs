@@ -32,6 +32,7 @@ use crate::tarball::{Entries, Entry, Kind, TarError};
 
 use metadata::{Creator, Metadata};
 use path::{Target, TreePath};
+pub(crate) use tree::is_whiteout;
 use tree::{Found, Tree, set_opaque};
 
 /// What one layer may use up.

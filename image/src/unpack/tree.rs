@@ -184,7 +184,7 @@ fn make_directory(dir: &OwnedFd, name: &[u8]) -> Result<()> {
 }
 
 /// Overlayfs takes a character device 0:0 for "nothing here, whatever is below".
-pub(super) fn is_whiteout(stat: &Stat) -> bool {
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 

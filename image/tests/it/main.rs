@@ -25,6 +25,8 @@ mod openpgp;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod render;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod store;

@@ -1,6 +1,7 @@
 //! `rkt image …`: one file for each command, and what they share.
 
 pub(crate) mod cat_manifest;
+pub(crate) mod extract;
 pub(crate) mod gc;
 pub(crate) mod list;
 pub(crate) mod rm;

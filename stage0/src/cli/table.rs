@@ -69,6 +69,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         run: image::cat_manifest::run,
     },
     Command {
+        name: "image extract",
+        arguments: "IMAGE OUTPUT_DIR",
+        summary: "Extract a stored image to a directory",
+        description: "Writes the image manifest and, in rootfs, a copy of the image's files with their owners, modes, times, links, devices and capabilities; of an ACI without its dependencies. The directory appears when it is whole.",
+        flags: &[image::extract::FLAGS],
+        grammar: Grammar::Mixed,
+        access: Access::Root,
+        run: image::extract::extract,
+    },
+    Command {
         name: "image fetch",
         arguments: "IMAGE...",
         summary: "Fetch image(s) and store them in the local store",
@@ -97,6 +107,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         grammar: Grammar::Mixed,
         access: Access::Anybody,
         run: image::list::run,
+    },
+    Command {
+        name: "image render",
+        arguments: "IMAGE OUTPUT_DIR",
+        summary: "Render a stored image to a directory with all its dependencies",
+        description: "As \"rkt image extract\", with the files of the images that an ACI depends on.",
+        flags: &[image::extract::FLAGS],
+        grammar: Grammar::Mixed,
+        access: Access::Root,
+        run: image::extract::render,
     },
     Command {
         name: "image rm",
