@@ -321,8 +321,8 @@ impl Fetch<'_> {
                 }
                 LayerSlot::Missing(work) => work,
             };
-            let (root, aside) = work.directories().map_err(|error| self.failed(error))?;
-            let unpacked = delivery.run(root, std::os::fd::AsFd::as_fd(&aside)).map_err(|source| {
+            let dirs = work.directories().map_err(|error| self.failed(error))?;
+            let unpacked = delivery.run(dirs).map_err(|source| {
                 self.progress.layer(digest, LayerEvent::Failed);
                 FetchError::Layer { name: self.text.clone(), layer: digest, source: Box::new(source) }
             })?;

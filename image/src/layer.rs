@@ -14,7 +14,7 @@
 //! is called damage (the digest is wrong) and not a bad archive.
 
 use std::io::{self, Read};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
 
@@ -26,6 +26,7 @@ use crate::manifest::digest_of;
 use crate::pipe::{Closed, Reader, Writer, pipe};
 use crate::progress::{LayerEvent, Progress};
 use crate::source::{Source, SourceError};
+use crate::store::WorkDirs;
 use crate::unpack::{Limits, UnpackError, Unpacked, unpack};
 
 /// Blocks of headers and padding that an entry may have in the stream beyond its data, on average.
@@ -96,8 +97,8 @@ enum End {
 }
 
 impl Delivery<'_> {
-    /// Unpacks the layer into `root`, with `aside` for what gets in the way.
-    pub(crate) fn run(&self, root: OwnedFd, aside: BorrowedFd<'_>) -> Result<Unpacked, LayerError> {
+    /// Unpacks the layer into the root of `work`, and writes its recipe beside it.
+    pub(crate) fn run(&self, work: WorkDirs) -> Result<Unpacked, LayerError> {
         let expected = digest_of(self.descriptor).map_err(SourceError::from)?;
         let blob = self.source.blob(self.descriptor)?;
         self.progress.layer(expected, LayerEvent::Started { size: self.descriptor.size() });
@@ -108,7 +109,7 @@ impl Delivery<'_> {
         std::thread::scope(|scope| {
             let download = scope.spawn(move || self.download(blob, expected, compressed_in));
             let inflate = scope.spawn(move || inflate(compressed_out, tar_in, limit));
-            let unpacked = self.unpack(tar_out.hashing(self.diff_id.algorithm()), root, aside);
+            let unpacked = self.unpack(tar_out.hashing(self.diff_id.algorithm()), work);
             let (download, inflate) = (join(download), join(inflate));
             match (download?, inflate?) {
                 (End::Complete, End::Complete) => unpacked,
@@ -146,8 +147,9 @@ impl Delivery<'_> {
         }
     }
 
-    fn unpack(&self, stream: Reader, root: OwnedFd, aside: BorrowedFd<'_>) -> Result<Unpacked, LayerError> {
-        let (rest, outcome) = unpack(stream, root, aside, self.limits);
+    fn unpack(&self, stream: Reader, work: WorkDirs) -> Result<Unpacked, LayerError> {
+        let dirs = (work.root, work.aside.as_fd(), work.dir.as_fd());
+        let (rest, outcome) = unpack(stream, dirs, self.limits);
         if outcome.as_ref().is_err_and(|error| !error.is_format()) {
             return Ok(outcome?);
         }

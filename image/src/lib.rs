@@ -41,6 +41,7 @@ mod registry;
 mod compression;
 mod layer;
 mod pipe;
+mod recipe;
 mod tarball;
 mod unpack;
 
@@ -67,12 +68,15 @@ pub use manifest::{DocumentError, MAX_DOCUMENT, MAX_LAYERS};
 pub use output::{Existing, NewDirectory, NewFile, OutputError};
 pub use platform::Platform;
 pub use progress::{LayerEvent, Progress};
+pub use recipe::{Difference, Wrong};
 pub use reference::{DEFAULT_REGISTRY, IdPrefix, ImageName, Reference, ReferenceError};
 pub use registries_conf::{NameError, Registries, RegistriesError};
 pub use registry::{HttpError, Registry, RegistryError, RegistryOptions};
 pub use render::{RenderError, render};
 pub use source::{Raw, Resolved, Source, SourceError, resolve};
-pub use store::{Candidates, GcPlan, GcReport, Image, ImageRecord, InUse, Pin, Store, StoreError};
+pub use store::{
+    Candidates, GcPlan, GcReport, Image, ImageRecord, InUse, LayerTar, LayerTarError, Pin, Store, StoreError,
+};
 pub use tarball::TarError;
 pub use trust::{
     Certificate, KEYSTORE_DIR, KeyError, Keystore, KeystoreError, MAX_SIGNATURE, OpenPgpError, Prefix, Scope,

@@ -5,6 +5,7 @@
 //!   blob/<algorithm>/<hex>  manifests and configurations, as they came
 //!   tree/<hex>/rootfs/   a layer, unpacked; the name is the digest of its tar stream (the diff id)
 //!   tree/<hex>/layer.json  what it holds
+//!   tree/<hex>/recipe    what makes the layer's exact tar stream of it again
 //!   image/<hex>.json     an image: what to stack, how big, since when; the file's mtime is its last use
 //!   ref/<name>           what a name stands for
 //!   tmp/                 work in progress: <diff id>.work with <diff id>.lock, *.new, *.dead
@@ -22,6 +23,7 @@
 
 mod change;
 mod gc;
+mod layer_tar;
 mod lock;
 mod lookup;
 mod record;
@@ -38,9 +40,10 @@ use crate::digest::{Algorithm, Digest, ImageId};
 use crate::platform::Platform;
 
 pub use gc::{Candidates, GcPlan, GcReport, InUse};
+pub use layer_tar::{LayerTar, LayerTarError};
 pub use lock::Pin;
 pub use record::ImageRecord;
-pub(crate) use tree::{LayerHold, LayerSlot};
+pub(crate) use tree::{LayerHold, LayerSlot, WorkDirs};
 
 /// A store in a directory. Has no state of its own: open as many as you like.
 #[derive(Clone, Debug)]
@@ -120,6 +123,11 @@ pub enum StoreError {
         /// What is missing.
         path: PathBuf,
     },
+    /// A layer was stored before recipes were.
+    #[error(
+        "layer {0} was stored by a version of rkt that did not keep how its archive is made; `rkt image verify` of the image stores it anew"
+    )]
+    NoRecipe(Digest),
     /// It cannot be known what pods use: then nothing may be collected.
     #[error("cannot find out which images are in use")]
     InUse(#[source] io::Error),

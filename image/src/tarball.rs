@@ -130,6 +130,11 @@ impl<R: BufRead> Entries<R> {
         self.data = self.data.saturating_sub(count as u64);
     }
 
+    /// The stream itself, to tell it about what comes. Not for reading.
+    pub(crate) fn stream(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
     /// The stream, to read what follows the archive.
     pub(crate) fn into_inner(self) -> R {
         self.reader

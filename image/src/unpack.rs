@@ -28,6 +28,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::recipe::{Recording, settle};
 use crate::tarball::{Entries, Entry, Kind, TarError};
 
 use metadata::{Creator, Metadata};
@@ -81,6 +82,9 @@ pub enum UnpackError {
         /// How much.
         limit: u64,
     },
+    /// The layer's recipe cannot be written.
+    #[error("cannot record how the layer's archive is made")]
+    Recipe(#[source] std::io::Error),
     /// The kernel says no.
     #[error("cannot {act} {name:?} of the layer")]
     System {
@@ -162,32 +166,56 @@ fn display(name: &[u8]) -> String {
     }
 }
 
-/// Unpacks `stream` into the empty directory `root`. Things that later entries replace are moved to the directory
-/// `aside`, on the same file system, which the caller removes. Returns the stream, to read what follows the archive.
+/// Unpacks `stream`, to its end, into the empty directory `root`, and writes its recipe into the directory `work`. Things
+/// that later entries replace are moved to the directory `aside`, on the same file system, which the caller removes.
+/// Returns the stream, for its digest; if unpacking failed, there may be more of it.
 ///
 /// # Errors
 /// [`UnpackError`]; the tree is then incomplete and of no use.
 pub(crate) fn unpack<R: BufRead>(
     stream: R,
-    root: OwnedFd,
-    aside: BorrowedFd<'_>,
+    (root, aside, work): (OwnedFd, BorrowedFd<'_>, BorrowedFd<'_>),
     limits: &Limits,
 ) -> (R, Result<Unpacked, UnpackError>) {
-    let mut entries = Entries::new(stream);
-    let mut unpacker = Unpacker {
-        tree: Tree::new(root, aside),
-        creator: Creator::current(),
-        limits: *limits,
-        totals: Unpacked::default(),
-        directories: BTreeMap::new(),
+    let stream = match Recording::on(stream, work) {
+        Ok(stream) => stream,
+        Err((stream, error)) => return (stream, Err(UnpackError::Recipe(error))),
     };
-    let outcome = unpacker.all(&mut entries);
-    (entries.into_inner(), outcome.map(|()| unpacker.totals))
+    let mut unpacker = Unpacker::new(Tree::new(root, aside), *limits, Contents::Written);
+    let (rest, outcome) = unpacker.run(stream);
+    let totals = match outcome {
+        Ok(totals) => totals,
+        Err(error) => return (rest.into_inner(), Err(error)),
+    };
+    let (rest, inodes) = rest.finish();
+    let tree = &unpacker.tree;
+    let settled = inodes.and_then(|inodes| match tree.lost() {
+        true => settle(&inodes, work, tree.root(), aside),
+        false => Ok(()),
+    });
+    (rest, settled.map(|()| totals).map_err(UnpackError::Recipe))
+}
+
+/// Unpacks the same without recipe and without the contents of files, which are holes: for comparing a tree with what it
+/// should be.
+///
+/// # Errors
+/// [`UnpackError`].
+pub(crate) fn outline<R: BufRead>(
+    stream: R,
+    root: OwnedFd,
+    aside: BorrowedFd<'_>,
+) -> (R, Result<Unpacked, UnpackError>) {
+    let limits = Limits { entries: u64::MAX, bytes: u64::MAX, file: u64::MAX };
+    let mut unpacker = Unpacker::new(Tree::new(root, aside), limits, Contents::Measured);
+    let (rest, outcome) = unpacker.run(Recording::off(stream));
+    (rest.into_inner(), outcome)
 }
 
 /// The work on one layer.
 struct Unpacker<'a> {
     tree: Tree<'a>,
+    contents: Contents,
     creator: Creator,
     limits: Limits,
     totals: Unpacked,
@@ -195,8 +223,30 @@ struct Unpacker<'a> {
     directories: BTreeMap<TreePath, Metadata>,
 }
 
-impl Unpacker<'_> {
-    fn all<R: BufRead>(&mut self, entries: &mut Entries<R>) -> Result<(), UnpackError> {
+/// What becomes of the contents of files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Contents {
+    Written,
+    /// Only their length.
+    Measured,
+}
+
+/// The archive, recorded as it is read.
+type Archive<R> = Entries<Recording<R>>;
+
+impl<'a> Unpacker<'a> {
+    fn new(tree: Tree<'a>, limits: Limits, contents: Contents) -> Self {
+        let (creator, totals) = (Creator::current(), Unpacked::default());
+        Self { tree, contents, creator, limits, totals, directories: BTreeMap::new() }
+    }
+
+    fn run<R: BufRead>(&mut self, stream: Recording<R>) -> (Recording<R>, Result<Unpacked, UnpackError>) {
+        let mut entries = Entries::new(stream);
+        let outcome = self.all(&mut entries);
+        (entries.into_inner(), outcome.map(|()| self.totals))
+    }
+
+    fn all<R: BufRead>(&mut self, entries: &mut Archive<R>) -> Result<(), UnpackError> {
         while let Some(entry) = entries.next()? {
             self.count(&entry)?;
             let target =
@@ -243,31 +293,32 @@ impl Unpacker<'_> {
         &mut self,
         entry: &Entry,
         path: TreePath,
-        entries: &mut Entries<R>,
+        entries: &mut Archive<R>,
     ) -> Result<(), UnpackError> {
         let mut metadata = Metadata::of(entry)?;
         let (parent, name) = path.split();
-        let dir =
+        let parent =
             self.tree.directory(parent).map_err(UnpackError::system("open the directory of", &entry.path))?;
+        let dir = &parent.fd;
         match entry.kind {
             Kind::Directory => {
-                self.directory(&dir, name, &entry.path)?;
+                self.directory(dir, name, &entry.path)?;
                 if metadata.has_xattrs() {
-                    let made = file::open_directory(&dir, name);
+                    let made = file::open_directory(dir, name);
                     let made = made.map_err(UnpackError::system("open the directory", &entry.path))?;
                     metadata.apply_xattrs(made, &entry.path)?;
                 }
                 let _ = self.directories.insert(path, metadata);
                 Ok(())
             }
-            Kind::File => self.file(&dir, name, &path, &metadata, entries),
+            Kind::File => self.file(&parent, (name, &path), entry.size, &metadata, entries),
             Kind::Symlink => {
                 self.totals.opens_outputs |= path::is_output(&entry.link);
-                self.symlink(&dir, name, &path, &entry.link, &metadata)
+                self.symlink(dir, name, &path, &entry.link, &metadata)
             }
-            Kind::Hardlink => self.hardlink(&dir, name, &path, &entry.link),
+            Kind::Hardlink => self.hardlink(dir, name, &path, &entry.link),
             Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
-                self.node(&dir, name, &path, entry, &metadata)
+                self.node(dir, name, &path, entry, &metadata)
             }
         }
     }
@@ -299,13 +350,14 @@ impl Unpacker<'_> {
         use rustix::fs::{FileType, Mode, mknodat};
         let (parent, name) = path.split();
         let failed = || UnpackError::system("make a whiteout for", path.as_bytes());
-        let dir = self.tree.directory(parent).map_err(failed())?;
-        match Tree::look(&dir, name).map_err(failed())? {
+        let parent = self.tree.directory(parent).map_err(failed())?;
+        let dir = &parent.fd;
+        match Tree::look(dir, name).map_err(failed())? {
             Found::Nothing => {
-                mknodat(&dir, name, FileType::CharacterDevice, Mode::empty(), 0).map_err(failed())
+                mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0).map_err(failed())
             }
             Found::Directory => {
-                let directory = file::open_directory(&dir, name).map_err(failed())?;
+                let directory = file::open_directory(dir, name).map_err(failed())?;
                 set_opaque(&directory).map_err(failed())
             }
             // What this layer has of that name hides what is below without help.
@@ -320,7 +372,7 @@ impl Unpacker<'_> {
         }
         let failed = || UnpackError::system("mark as opaque", path.as_bytes());
         let dir = self.tree.directory(path.as_bytes()).map_err(failed())?;
-        set_opaque(&dir).map_err(failed())
+        set_opaque(&dir.fd).map_err(failed())
     }
 
     /// Forgets what was planned for a directory that is gone, and for those in it.
@@ -342,7 +394,7 @@ impl Unpacker<'_> {
                 metadata.apply_to_directory(self.tree.root(), &self.creator, path.as_bytes())?;
                 continue;
             }
-            let opened = self.tree.existing(parent).and_then(|dir| file::open_directory(&dir, name));
+            let opened = self.tree.existing(parent).and_then(|dir| file::open_directory(&dir.fd, name));
             match opened {
                 Ok(directory) => metadata.apply_to_directory(&directory, &self.creator, path.as_bytes())?,
                 // Replaced meanwhile, through another name.

@@ -46,15 +46,25 @@ pub(crate) struct LayerWork {
     hold: LayerHold,
 }
 
+/// The directories of a tree being made.
+pub(crate) struct WorkDirs {
+    /// To unpack into.
+    pub(crate) root: OwnedFd,
+    /// For what is in the way.
+    pub(crate) aside: OwnedFd,
+    /// For what goes beside the tree.
+    pub(crate) dir: OwnedFd,
+}
+
 impl LayerWork {
-    /// The directory to unpack into, and the one for what is in the way.
-    pub(crate) fn directories(&self) -> Result<(OwnedFd, OwnedFd), StoreError> {
+    /// Where to unpack to.
+    pub(crate) fn directories(&self) -> Result<WorkDirs, StoreError> {
         let open = |name| {
             let path = self.work.join(name);
             let failed = StoreError::io("open", &path);
             File::open(&path).map(OwnedFd::from).map_err(failed)
         };
-        Ok((open("rootfs")?, open("aside")?))
+        Ok(WorkDirs { root: open("rootfs")?, aside: open("aside")?, dir: open(".")? })
     }
 
     /// Publishes the tree. Nothing if garbage collection took it away at once: then start over.
@@ -123,6 +133,15 @@ impl Store {
             std::thread::sleep(std::time::Duration::from_millis(pause));
         }
         Err(failed()(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// Keeps a tree that is there from being collected. Nothing if it is not there.
+    pub(super) fn hold_layer(&self, diff_id: Digest) -> Result<Option<LayerHold>, StoreError> {
+        let hex = diff_id.hex();
+        let path = self.tmp().join(format!("{hex}.lock"));
+        let lock = LayerLock::shared(&path, || {}).map_err(StoreError::io("lock", &path))?;
+        let hold = LayerHold(Some(lock));
+        Ok(self.trees().join(&hex).exists().then_some(hold))
     }
 
     /// What is known of a tree.

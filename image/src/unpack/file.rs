@@ -4,15 +4,16 @@ use std::io::BufRead;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, chmodat, linkat, makedev, mknodat, openat, statat, symlinkat,
+    AtFlags, FileType, Mode, OFlags, chmodat, fstat, ftruncate, linkat, makedev, mknodat, openat, statat,
+    symlinkat,
 };
 use rustix::io::{Errno, write};
 
 use super::metadata::Metadata;
 use super::path::TreePath;
-use super::tree::{Found, is_whiteout};
-use super::{Refusal, UnpackError, Unpacker};
-use crate::tarball::{Entries, Entry, Kind};
+use super::tree::{Found, Parent, is_whiteout};
+use super::{Archive, Contents, Refusal, UnpackError, Unpacker};
+use crate::tarball::{Entry, Kind};
 
 /// The most symbolic link target that the kernel takes.
 const LINK_MAX: usize = 4095;
@@ -29,28 +30,46 @@ fn device((major, minor): (u64, u64)) -> Option<u64> {
     Some(makedev(bounded(major, 12)?, bounded(minor, 20)?))
 }
 
+/// Writes what the entry has, straight from the stream's buffer.
+fn write_all<R: BufRead>(fd: &OwnedFd, path: &TreePath, entries: &mut Archive<R>) -> Result<(), UnpackError> {
+    loop {
+        let piece = entries.data()?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let count = match write(fd, piece) {
+            Err(Errno::INTR) => 0,
+            other => other.map_err(UnpackError::system("write", path.as_bytes()))?,
+        };
+        entries.consume(count);
+    }
+}
+
 impl Unpacker<'_> {
     pub(super) fn file<R: BufRead>(
         &mut self,
-        dir: &OwnedFd,
-        name: &[u8],
-        path: &TreePath,
+        parent: &Parent,
+        (name, path): (&[u8], &TreePath),
+        size: u64,
         metadata: &Metadata,
-        entries: &mut Entries<R>,
+        entries: &mut Archive<R>,
     ) -> Result<(), UnpackError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(metadata.mode & 0o777);
-        let fd = self.create(dir, name, path, |dir, name| openat(dir, name, flags, mode))?;
-        loop {
-            let piece = entries.data()?;
-            if piece.is_empty() {
-                break;
+        let fd = self.create(&parent.fd, name, path, |dir, name| openat(dir, name, flags, mode))?;
+        match self.contents {
+            Contents::Measured => {
+                ftruncate(&fd, size).map_err(UnpackError::system("size", path.as_bytes()))?
             }
-            let count = match write(&fd, piece) {
-                Err(Errno::INTR) => 0,
-                other => other.map_err(UnpackError::system("write", path.as_bytes()))?,
-            };
-            entries.consume(count);
+            Contents::Written => {
+                let recording = entries.stream();
+                if size > 0 && recording.is_on() {
+                    let stat = fstat(&fd).map_err(UnpackError::system("look at", path.as_bytes()))?;
+                    recording.begin(parent.child(name), size, stat.st_ino);
+                }
+                write_all(&fd, path, entries)?;
+                entries.stream().end();
+            }
         }
         metadata.apply_to_file(&fd, &self.creator, path.as_bytes())
     }
@@ -86,7 +105,7 @@ impl Unpacker<'_> {
         }
         let (parent, base) = target.split();
         let from = self.tree.existing(parent).map_err(failed())?;
-        let existing = statat(&*from, base, AtFlags::SYMLINK_NOFOLLOW).map_err(failed())?;
+        let existing = statat(&from.fd, base, AtFlags::SYMLINK_NOFOLLOW).map_err(failed())?;
         if is_whiteout(&existing) || FileType::from_raw_mode(existing.st_mode) == FileType::Directory {
             return Err(refused(Refusal::LinkTarget));
         }
@@ -95,7 +114,7 @@ impl Unpacker<'_> {
         if same {
             return Ok(());
         }
-        self.create(dir, name, path, |dir, name| linkat(&*from, base, dir, name, AtFlags::empty()))
+        self.create(dir, name, path, |dir, name| linkat(&from.fd, base, dir, name, AtFlags::empty()))
     }
 
     pub(super) fn node(

@@ -1,11 +1,13 @@
 //! The tree being written: directories beneath one descriptor, never above it.
 //!
-//! Every parent directory is opened with `openat2(RESOLVE_IN_ROOT)`: links on the way, absolute or with `..`, lead to
-//! places within the tree, as they will for the app. Directories that are missing are made, also where a link dangles
-//! (the archive may bring the link before its target, or a lower layer has the target). Descriptors of parents are
-//! kept; they are all dropped when anything on a path to them is replaced.
+//! Parents are opened beneath the root (`openat2(2)`). Links on the way, absolute or with `..`, lead to places within the
+//! tree, as they will for the app: a path with links is walked component by component, so that the path without links
+//! is known, which stays right as long as what is there is in the tree. Directories that are missing are made, also
+//! where a link dangles (the archive may bring the link before its target, or a lower layer has the target).
+//! Descriptors of parents are kept; they are all dropped when anything on a path to them is replaced.
 //!
-//! What stands in the way of an entry is moved aside, into a directory outside the tree that goes with the work.
+//! What stands in the way of an entry is moved aside, into a directory outside the tree that goes with the work:
+//! directories under a number, files as `f<inode>`.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,6 +19,10 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 
+use crate::recipe::keep;
+
+/// Without following a link.
+const DIRECTLY: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 /// Parents whose descriptors are kept.
 const CACHED: usize = 64;
 /// Links on one path, as the kernel allows.
@@ -24,10 +30,26 @@ const MAX_LINKS: usize = 40;
 
 /// A tree and the place where things go that are in its way.
 pub(super) struct Tree<'a> {
-    root: Rc<OwnedFd>,
+    root: Rc<Parent>,
     aside: BorrowedFd<'a>,
     moved: u64,
-    parents: HashMap<Vec<u8>, Rc<OwnedFd>>,
+    /// Content that the archive brought is not in the tree any more.
+    lost: bool,
+    parents: HashMap<Vec<u8>, Rc<Parent>>,
+}
+
+/// A directory of the tree.
+pub(super) struct Parent {
+    pub(super) fd: OwnedFd,
+    /// Beneath the root, without links.
+    path: Vec<u8>,
+}
+
+impl Parent {
+    /// Where something in this directory is.
+    pub(super) fn child(&self, name: &[u8]) -> Vec<u8> {
+        if self.path.is_empty() { name.to_vec() } else { [&self.path, &b"/"[..], name].concat() }
+    }
 }
 
 /// What was in the way.
@@ -42,45 +64,56 @@ pub(super) enum Found {
 
 impl<'a> Tree<'a> {
     pub(super) fn new(root: OwnedFd, aside: BorrowedFd<'a>) -> Self {
-        Self { root: Rc::new(root), aside, moved: 0, parents: HashMap::new() }
+        let root = Rc::new(Parent { fd: root, path: Vec::new() });
+        Self { root, aside, moved: 0, lost: false, parents: HashMap::new() }
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+        self.root.fd.as_fd()
+    }
+
+    /// Whether a file that the archive brought was replaced by a later entry.
+    pub(super) fn lost(&self) -> bool {
+        self.lost
     }
 
     /// The directory at `path`, which is made if it is missing.
-    pub(super) fn directory(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
-        if let Some(fd) = self.known(path) {
-            return Ok(fd);
+    pub(super) fn directory(&mut self, path: &[u8]) -> Result<Rc<Parent>> {
+        if let Some(parent) = self.known(path) {
+            return Ok(parent);
         }
-        let fd = match self.open(path, ResolveFlags::IN_ROOT) {
-            Err(Errno::NOENT | Errno::NOTDIR) => self.make(path)?,
-            other => other?,
+        let parent = match self.open(path, DIRECTLY) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.make(path)?,
+            other => Parent { fd: other?, path: path.to_vec() },
         };
-        Ok(self.remember(path, fd))
+        Ok(self.remember(path, parent))
     }
 
     /// The directory at `path`, if there is one.
-    pub(super) fn existing(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
-        if let Some(fd) = self.known(path) {
-            return Ok(fd);
+    pub(super) fn existing(&mut self, path: &[u8]) -> Result<Rc<Parent>> {
+        if let Some(parent) = self.known(path) {
+            return Ok(parent);
         }
-        let fd = self.open(path, ResolveFlags::IN_ROOT)?;
-        Ok(self.remember(path, fd))
+        match self.open(path, DIRECTLY) {
+            // Where links lead is not known then: it is not remembered.
+            Err(Errno::LOOP) => {
+                Ok(Rc::new(Parent { fd: self.open(path, ResolveFlags::IN_ROOT)?, path: path.to_vec() }))
+            }
+            other => Ok(self.remember(path, Parent { fd: other?, path: path.to_vec() })),
+        }
     }
 
-    fn known(&self, path: &[u8]) -> Option<Rc<OwnedFd>> {
+    fn known(&self, path: &[u8]) -> Option<Rc<Parent>> {
         if path.is_empty() { Some(self.root.clone()) } else { self.parents.get(path).cloned() }
     }
 
-    fn remember(&mut self, path: &[u8], fd: OwnedFd) -> Rc<OwnedFd> {
+    fn remember(&mut self, path: &[u8], parent: Parent) -> Rc<Parent> {
         if self.parents.len() >= CACHED {
             self.parents.clear();
         }
-        let fd = Rc::new(fd);
-        let _ = self.parents.insert(path.to_vec(), fd.clone());
-        fd
+        let parent = Rc::new(parent);
+        let _ = self.parents.insert(path.to_vec(), parent.clone());
+        parent
     }
 
     fn open(&self, path: &[u8], resolve: ResolveFlags) -> Result<OwnedFd> {
@@ -89,7 +122,7 @@ impl<'a> Tree<'a> {
         let resolve = resolve | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         loop {
             // EAGAIN: something was renamed somewhere meanwhile, and the kernel is not sure (openat2(2)).
-            match openat2(&*self.root, path, flags, Mode::empty(), resolve) {
+            match openat2(&self.root.fd, path, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,
             }
@@ -97,7 +130,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Makes what is missing of `path`, component by component, following links within the tree.
-    fn make(&mut self, path: &[u8]) -> Result<OwnedFd> {
+    fn make(&mut self, path: &[u8]) -> Result<Parent> {
         let mut todo: Vec<Vec<u8>> = components(path);
         let mut done: Vec<Vec<u8>> = Vec::new();
         let mut links = 0;
@@ -106,7 +139,7 @@ impl<'a> Tree<'a> {
                 let _ = done.pop();
                 continue;
             }
-            let dir = self.open(&done.join(&b'/'), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)?;
+            let dir = self.open(&done.join(&b'/'), DIRECTLY)?;
             match statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                     FileType::Directory => done.push(name),
@@ -136,15 +169,14 @@ impl<'a> Tree<'a> {
                 Err(error) => return Err(error),
             }
         }
-        self.open(&done.join(&b'/'), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+        let path = done.join(&b'/');
+        Ok(Parent { fd: self.open(&path, DIRECTLY)?, path })
     }
 
     /// What is at `name`.
     pub(super) fn look(dir: &OwnedFd, name: &[u8]) -> Result<Found> {
         match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if is_whiteout(&stat) => Ok(Found::Whiteout),
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(Found::Directory),
-            Ok(_) => Ok(Found::Other),
+            Ok(stat) => Ok(Found::of(&stat)),
             Err(Errno::NOENT) => Ok(Found::Nothing),
             Err(error) => Err(error),
         }
@@ -152,13 +184,22 @@ impl<'a> Tree<'a> {
 
     /// Takes whatever is at `name` out of the way.
     pub(super) fn clear(&mut self, dir: &OwnedFd, name: &[u8]) -> Result<Found> {
-        let found = Self::look(dir, name)?;
+        let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(Found::Nothing),
+            other => other?,
+        };
+        let found = Found::of(&stat);
         match found {
             Found::Nothing => {}
             Found::Directory => {
                 renameat(dir, name, self.aside, self.moved.to_string())?;
                 self.moved += 1;
+                self.lost = true;
                 self.parents.clear();
+            }
+            Found::Other if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                keep(dir, name, &stat, self.aside)?;
+                self.lost = true;
             }
             Found::Whiteout | Found::Other => {
                 unlinkat(dir, name, AtFlags::empty())?;
@@ -167,6 +208,16 @@ impl<'a> Tree<'a> {
             }
         }
         Ok(found)
+    }
+}
+
+impl Found {
+    fn of(stat: &Stat) -> Self {
+        match FileType::from_raw_mode(stat.st_mode) {
+            _ if is_whiteout(stat) => Self::Whiteout,
+            FileType::Directory => Self::Directory,
+            _ => Self::Other,
+        }
     }
 }
 

@@ -23,6 +23,8 @@ mod layers;
 #[cfg(test)]
 mod openpgp;
 #[cfg(test)]
+mod recipe;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod render;
