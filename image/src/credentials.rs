@@ -1,45 +1,80 @@
-//! Names and passwords for registries, from the files that operators already have.
+//! Names, passwords and tokens for registries, from the files that operators already have.
 //!
-//! Two formats are read: rkt's `auth.d/*.json` of kind `dockerAuth`, and `auths` of docker's `config.json` (also
-//! `auth.json` of podman and skopeo). The caller says which files, most important first; the first that knows a
-//! registry wins. Within one directory a registry may be named once. Credential helpers are not asked.
+//! | file | is |
+//! |---|---|
+//! | `auth.d/*.json` | rkt's: `rktKind` `dockerAuth` for registries, `auth` for the servers of ACIs |
+//! | `config.json`, `auth.json` | docker's, podman's and skopeo's: `auths`, `credHelpers`, `credsStore` |
+//!
+//! The caller says which, most important first. The first that knows anything about a registry is the one that counts;
+//! within one, what is said about `host/namespace/repository` comes before what is said about `host/namespace` and
+//! `host`. Secrets are never displayed, not even by `Debug`, and errors do not quote what could be one.
+
+mod docker;
+mod helper;
+mod rkt;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use std::time::Duration;
 
 use crate::reference::DEFAULT_REGISTRY;
 
-/// A name and a password.
+pub use helper::HelperError;
+use helper::Helpers;
+pub use rkt::ServerAuth;
+
+/// What a registry, or the server that makes tokens for it, is told.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// The name.
-    pub user: String,
-    /// The password, which is never displayed.
-    pub password: String,
+pub enum Credential {
+    /// A name and a password.
+    Password {
+        /// The name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// What a token can be had for, without a password (`identitytoken`).
+    RefreshToken(String),
+    /// A token (`registrytoken`).
+    AccessToken(String),
 }
 
 /// Knows the credentials for registries.
 pub trait CredentialLookup: Sync {
-    /// The credentials for `registry`, written as in a reference: `docker.io`, `host:5000`.
-    fn lookup(&self, registry: &str) -> Option<Credential>;
+    /// The credentials for a repository of a registry, both as in a reference: `docker.io`, `library/nginx`.
+    ///
+    /// # Errors
+    /// [`CredentialsError`], if there should be credentials and there is a problem with them.
+    fn lookup(&self, registry: &str, repository: &str) -> Result<Option<Credential>, CredentialsError>;
 }
 
 /// Credentials read from files.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    by_registry: BTreeMap<String, Credential>,
+    sources: Vec<Source>,
+    servers: BTreeMap<String, ServerAuth>,
+    helpers: Helpers,
 }
 
-/// A file of credentials is unusable.
+/// What one file, or one directory of files, knows.
+#[derive(Clone, Debug, Default)]
+struct Source {
+    /// The file that names the helpers.
+    path: PathBuf,
+    known: BTreeMap<String, Credential>,
+    /// Names of programs, by registry or repository.
+    helpers: BTreeMap<String, String>,
+    /// The name of the program that knows all others.
+    store: Option<String>,
+}
+
+/// Credentials are unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// It cannot be read.
+    /// A file cannot be read.
     #[error("cannot read credentials from {}", path.display())]
     Read {
         /// The file or directory.
@@ -47,13 +82,13 @@ pub enum CredentialsError {
         /// Why.
         source: io::Error,
     },
-    /// It is not what it should be.
-    #[error("cannot parse the credentials in {}", path.display())]
+    /// It is not what it should be. What is wrong is not quoted: it may be a secret.
+    #[error("{}, line {line}: these are not credentials as they should be written", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: serde_json::Error,
+        /// Where.
+        line: usize,
     },
     /// Its `auth` is not base64 of `name:password`.
     #[error("{}: the \"auth\" of {registry:?} is not base64 of name:password", path.display())]
@@ -81,38 +116,18 @@ pub enum CredentialsError {
         /// The registry.
         registry: String,
     },
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Kind {
-    rkt_kind: String,
-    rkt_version: String,
-}
-
-#[derive(Deserialize)]
-struct DockerAuth {
-    registries: Vec<String>,
-    credentials: UserPassword,
-}
-
-#[derive(Deserialize)]
-struct UserPassword {
-    user: String,
-    password: String,
-}
-
-#[derive(Deserialize)]
-struct DockerConfig {
-    #[serde(default)]
-    auths: BTreeMap<String, DockerEntry>,
-}
-
-#[derive(Deserialize)]
-struct DockerEntry {
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
+    /// A helper does not help.
+    #[error("cannot get the credentials for {registry:?} from docker-credential-{helper}, which {} names", path.display())]
+    Helper {
+        /// The file.
+        path: PathBuf,
+        /// The helper.
+        helper: String,
+        /// The registry.
+        registry: String,
+        /// Why not.
+        source: HelperError,
+    },
 }
 
 impl Credentials {
@@ -122,9 +137,15 @@ impl Credentials {
         Self::default()
     }
 
+    /// Where credential helpers are looked for, instead of `PATH`, and how long they may take.
+    pub fn use_helpers(&mut self, path: OsString, limit: Duration) {
+        self.helpers = Helpers { path: Some(path), limit };
+    }
+
     /// Adds one. What is already known stays.
     pub fn add(&mut self, registry: &str, credential: Credential) {
-        let _ = self.by_registry.entry(normal(registry)).or_insert(credential);
+        let known = BTreeMap::from([(normal(registry), credential)]);
+        self.sources.push(Source { known, ..Source::default() });
     }
 
     /// Adds every `*.json` of an rkt `auth.d` directory. A directory that does not exist adds nothing.
@@ -132,143 +153,125 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`].
     pub fn add_auth_dir(&mut self, dir: &Path) -> Result<(), CredentialsError> {
-        let unreadable = |source| CredentialsError::Read { path: dir.to_owned(), source };
-        let entries = match std::fs::read_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(unreadable)?,
-        };
-        let mut paths: Vec<PathBuf> = entries
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<_, _>>()
-            .map_err(unreadable)?;
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json") && path.is_file());
-        paths.sort();
-        let mut found: BTreeMap<String, Credential> = BTreeMap::new();
-        for path in paths {
-            for (registry, credential) in auth_file(&path)? {
-                if found.insert(registry.clone(), credential).is_some() {
-                    return Err(CredentialsError::Duplicate { path, registry });
-                }
-            }
+        let (known, servers) = rkt::read_dir(dir)?;
+        self.sources.push(Source { path: dir.to_owned(), known, ..Source::default() });
+        for (domain, auth) in servers {
+            let _ = self.servers.entry(domain).or_insert(auth);
         }
-        found.into_iter().for_each(|(registry, credential)| self.add(&registry, credential));
         Ok(())
     }
 
-    /// Adds the `auths` of docker's `config.json`. A file that does not exist adds nothing.
+    /// Adds docker's `config.json` or podman's `auth.json`. A file that does not exist adds nothing.
     ///
     /// # Errors
     /// [`CredentialsError`].
     pub fn add_docker_config(&mut self, path: &Path) -> Result<(), CredentialsError> {
-        let bytes = match std::fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(|source| CredentialsError::Read { path: path.to_owned(), source })?,
-        };
-        let config: DockerConfig = parse(path, &bytes)?;
-        for (registry, entry) in config.auths {
-            let bad = || CredentialsError::Encoding { path: path.to_owned(), registry: registry.clone() };
-            match (entry.auth.filter(|auth| !auth.is_empty()), entry.username, entry.password) {
-                (Some(auth), ..) => self.add(&registry, decode(&auth).ok_or_else(bad)?),
-                (None, Some(user), Some(password)) => self.add(&registry, Credential { user, password }),
-                // An entry whose secret is elsewhere, with a helper.
-                _ => {}
-            }
-        }
+        self.sources.extend(docker::read(path)?);
         Ok(())
+    }
+
+    /// What a server of ACIs is told, by its host name (with a port where one was written).
+    #[must_use]
+    pub fn server(&self, domain: &str) -> Option<&ServerAuth> {
+        self.servers.get(domain)
     }
 }
 
 impl CredentialLookup for Credentials {
-    fn lookup(&self, registry: &str) -> Option<Credential> {
-        self.by_registry.get(&normal(registry)).cloned()
+    fn lookup(&self, registry: &str, repository: &str) -> Result<Option<Credential>, CredentialsError> {
+        let registry = normal(registry);
+        for source in &self.sources {
+            let found = source.lookup(&registry, repository, &self.helpers)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Source {
+    fn lookup(
+        &self,
+        registry: &str,
+        repository: &str,
+        helpers: &Helpers,
+    ) -> Result<Option<Credential>, CredentialsError> {
+        let mut key = format!("{registry}/{repository}");
+        loop {
+            if let Some(helper) = self.helpers.get(&key) {
+                let found = self.ask(helpers, helper, &key)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            if let Some(known) = self.known.get(&key) {
+                return Ok(Some(known.clone()));
+            }
+            match key.rfind('/') {
+                Some(end) => key.truncate(end),
+                None => break,
+            }
+        }
+        self.store.as_ref().map_or(Ok(None), |helper| self.ask(helpers, helper, registry))
+    }
+
+    fn ask(
+        &self,
+        helpers: &Helpers,
+        helper: &str,
+        key: &str,
+    ) -> Result<Option<Credential>, CredentialsError> {
+        // The address that `docker login` stores its own registry under.
+        let server = if key == DEFAULT_REGISTRY { "https://index.docker.io/v1/" } else { key };
+        helpers.get(helper, server).map_err(|source| CredentialsError::Helper {
+            path: self.path.clone(),
+            helper: helper.to_owned(),
+            registry: key.to_owned(),
+            source,
+        })
     }
 }
 
 /// Nobody has an account.
 impl CredentialLookup for () {
-    fn lookup(&self, _: &str) -> Option<Credential> {
-        None
+    fn lookup(&self, _: &str, _: &str) -> Result<Option<Credential>, CredentialsError> {
+        Ok(None)
     }
 }
 
-fn auth_file(path: &Path) -> Result<Vec<(String, Credential)>, CredentialsError> {
-    let unreadable = |source| CredentialsError::Read { path: path.to_owned(), source };
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    let kind: Kind = parse(path, &bytes)?;
-    if kind.rkt_kind != "dockerAuth" {
-        return Ok(Vec::new());
-    }
-    if kind.rkt_version != "v1" {
-        let (kind, version) = (kind.rkt_kind, kind.rkt_version);
-        return Err(CredentialsError::Version { path: path.to_owned(), kind, version });
-    }
-    let DockerAuth { registries, credentials: UserPassword { user, password } } = parse(path, &bytes)?;
-    let credential = Credential { user, password };
-    Ok(registries.iter().map(|registry| (normal(registry), credential.clone())).collect())
+fn parse<'a, T: serde::Deserialize<'a>>(path: &Path, bytes: &'a [u8]) -> Result<T, CredentialsError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| CredentialsError::Parse { path: path.to_owned(), line: error.line() })
 }
 
-fn parse<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8]) -> Result<T, CredentialsError> {
-    serde_json::from_slice(bytes).map_err(|source| CredentialsError::Parse { path: path.to_owned(), source })
-}
-
-fn decode(auth: &str) -> Option<Credential> {
-    let text = String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?;
-    let (user, password) = text.split_once(':')?;
-    Some(Credential { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() })
-}
-
-/// Docker writes `https://index.docker.io/v1/` where a reference says `docker.io`.
-fn normal(registry: &str) -> String {
-    let bare =
-        registry.strip_prefix("https://").or_else(|| registry.strip_prefix("http://")).unwrap_or(registry);
-    let host = bare.split('/').next().unwrap_or(bare);
-    match host {
-        "index.docker.io" | "registry-1.docker.io" | "docker.io" => DEFAULT_REGISTRY.to_owned(),
-        other => other.to_owned(),
+/// A registry, or a repository of one. Docker writes `https://index.docker.io/v1/` where a reference says `docker.io`.
+fn normal(key: &str) -> String {
+    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
+    let (host, path) = bare.unwrap_or(key).split_once('/').unwrap_or((bare.unwrap_or(key), ""));
+    let host = match host {
+        "index.docker.io" | "registry-1.docker.io" | "docker.io" => DEFAULT_REGISTRY,
+        other => other,
+    };
+    // The path of an address is that of the API, and says nothing.
+    let path = if bare.is_some() { "" } else { path.trim_end_matches('/') };
+    match path {
+        "" | "v1" | "v2" => host.to_owned(),
+        path => format!("{host}/{path}"),
     }
 }
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential").field("user", &self.user).finish_non_exhaustive()
+        match self {
+            Self::Password { user, .. } => {
+                f.debug_struct("Password").field("user", user).finish_non_exhaustive()
+            }
+            Self::RefreshToken(_) => f.write_str("RefreshToken"),
+            Self::AccessToken(_) => f.write_str("AccessToken"),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn get(credentials: &Credentials, registry: &str) -> Option<(String, String)> {
-        credentials.lookup(registry).map(|c| (c.user, c.password))
-    }
-
-    #[test]
-    fn both_formats_are_read_and_the_first_wins() {
-        let dir = tempfile::tempdir().unwrap();
-        let rkt = r#"{"rktKind":"dockerAuth","rktVersion":"v1","registries":["host:5000","docker.io"],
-            "credentials":{"user":"a","password":"b"}}"#;
-        std::fs::write(dir.path().join("one.json"), rkt).unwrap();
-        let other = r#"{"rktKind":"auth","rktVersion":"v1","domains":["x"],"type":"oauth","credentials":{"token":"t"}}"#;
-        std::fs::write(dir.path().join("two.json"), other).unwrap();
-        std::fs::write(dir.path().join("README"), "no").unwrap();
-        let config = dir.path().join("config");
-        let docker = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"eDp5Onog"},"quay.io":{"auth":"eDp5Onog"},
-            "helped":{}},"credsStore":"secretservice"}"#;
-        std::fs::write(&config, docker).unwrap();
-
-        let mut credentials = Credentials::new();
-        credentials.add_auth_dir(dir.path()).unwrap();
-        credentials.add_docker_config(&config).unwrap();
-        credentials.add_auth_dir(&dir.path().join("missing")).unwrap();
-        credentials.add_docker_config(&dir.path().join("missing")).unwrap();
-        assert_eq!(get(&credentials, "host:5000"), Some(("a".into(), "b".into())));
-        assert_eq!(get(&credentials, "docker.io"), Some(("a".into(), "b".into())));
-        assert_eq!(get(&credentials, "quay.io"), Some(("x".into(), "y:z ".into())));
-        assert_eq!(get(&credentials, "helped"), None);
-        assert!(!format!("{credentials:?}").contains("y:z"), "a password was displayed");
-
-        std::fs::write(dir.path().join("three.json"), rkt).unwrap();
-        let error = Credentials::new().add_auth_dir(dir.path()).unwrap_err();
-        assert!(matches!(error, CredentialsError::Duplicate { .. }), "{error}");
-    }
-}
+mod tests;

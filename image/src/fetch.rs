@@ -16,7 +16,6 @@ use std::sync::{Mutex, PoisonError};
 use oci_spec::image::Descriptor;
 
 use crate::archive::DockerArchive;
-use crate::credentials::CredentialLookup;
 use crate::digest::{Digest, ImageId};
 use crate::layer::{Delivery, LayerError};
 use crate::layout::Layout;
@@ -48,10 +47,8 @@ pub struct FetchOptions<'a> {
     pub pull_policy: PullPolicy,
     /// What the image is for.
     pub platform: Platform,
-    /// Whether registries other than on loopback addresses may be spoken to without TLS.
-    pub allow_http: bool,
-    /// Names and passwords for registries.
-    pub credentials: &'a dyn CredentialLookup,
+    /// How registries may be spoken to.
+    pub registry: RegistryOptions<'a>,
     /// What each layer may use up.
     pub limits: Limits,
     /// Layers at a time.
@@ -108,8 +105,7 @@ impl Default for FetchOptions<'_> {
         Self {
             pull_policy: PullPolicy::New,
             platform: Platform::host(),
-            allow_http: false,
-            credentials: &(),
+            registry: RegistryOptions::default(),
             limits: Limits::default(),
             parallel: 4,
         }
@@ -195,10 +191,10 @@ impl Fetch<'_> {
     }
 
     /// It is not there, or there is something wrong with it.
-    fn why_not_stored(self) -> FetchError {
+    fn why_not_stored(&self) -> FetchError {
         match self.store.find(self.name).map(|id| id.map(|id| self.store.image(id))) {
             Err(error) | Ok(Some(Err(error))) => self.failed(error),
-            Ok(_) => FetchError::NotInStore { name: self.text },
+            Ok(_) => FetchError::NotInStore { name: self.text.clone() },
         }
     }
 
@@ -221,12 +217,9 @@ impl Fetch<'_> {
     }
 
     /// Nothing for an id: only the store knows those.
-    fn open(&self) -> Result<Option<Box<dyn Source>>, SourceError> {
-        let FetchOptions { allow_http, credentials, .. } = *self.options;
+    fn open(&self) -> Result<Option<Box<dyn Source + '_>>, SourceError> {
         Ok(Some(match self.name {
-            ImageName::Registry(reference) => {
-                Box::new(Registry::connect(reference, &RegistryOptions { allow_http, credentials })?)
-            }
+            ImageName::Registry(reference) => Box::new(Registry::connect(reference, &self.options.registry)?),
             ImageName::Oci { path, tag } => Box::new(Layout::open(path, tag.as_deref())?),
             ImageName::OciArchive { path, tag } => Box::new(Layout::open_archive(path, tag.as_deref())?),
             ImageName::DockerArchive { path, name } => Box::new(DockerArchive::open(path, name.as_deref())?),

@@ -34,6 +34,7 @@ mod manifest;
 mod source;
 
 mod archive;
+mod certs;
 mod credentials;
 mod layout;
 mod registry;
@@ -58,8 +59,9 @@ mod fetch;
 mod progress;
 
 pub use archive::{ArchiveError, DockerArchive};
+pub use certs::{Certificates, CertificatesError};
 pub use content::{Content, Format};
-pub use credentials::{Credential, CredentialLookup, Credentials, CredentialsError};
+pub use credentials::{Credential, CredentialLookup, Credentials, CredentialsError, HelperError, ServerAuth};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, ImageId};
 pub use fetch::{FetchError, FetchOptions, PullPolicy, fetch};
 pub use layer::LayerError;
@@ -71,7 +73,10 @@ pub use progress::{LayerEvent, Progress};
 pub use recipe::{Difference, Wrong};
 pub use reference::{DEFAULT_REGISTRY, IdPrefix, ImageName, Reference, ReferenceError};
 pub use registries_conf::{NameError, Registries, RegistriesError};
-pub use registry::{HttpError, Registry, RegistryError, RegistryOptions};
+pub use registry::{
+    Complaint, HttpError, Patience, Proxies, ProxyError, Registry, RegistryConfig, RegistryError,
+    RegistryOptions,
+};
 pub use render::{RenderError, render};
 pub use source::{Raw, Resolved, Source, SourceError, resolve};
 pub use store::{

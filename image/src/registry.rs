@@ -1,300 +1,199 @@
 //! Images from a registry, by the OCI distribution specification v1.
 //!
-//! Reads only: manifests by tag or digest, blobs by digest. Authentication is basic or by token, anonymous if there
-//! are no credentials. Plain http is spoken to loopback addresses and where the caller allows it, never by default to
-//! others. Downloads that break are continued where they broke ([`download`]), requests that fail for a passing
-//! reason are repeated ([`http`]).
+//! Reads only: manifests by tag or digest, blobs by digest. `registries.conf` may send a reference to mirrors first; they
+//! are asked in order, the registry itself last, and whoever delivers the first document is asked first for the rest.
+//! A mirror is trusted with nothing: whatever it sends is verified by digest, and what it does not have, or has wrong,
+//! is asked for at the next place.
+//!
+//! Authentication is basic or by token, anonymous if there are no credentials. Plain http is spoken to loopback
+//! addresses and where the caller or the operator allows it, and no credentials are ever sent over it elsewhere.
+//! Downloads that break are continued where they broke, requests that fail for a passing reason are repeated.
 
 mod challenge;
+mod connection;
 mod download;
-mod http;
+mod error;
+pub(crate) mod http;
+mod proxy;
+mod retry;
 mod token;
 
 use std::io::Read;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 
 use oci_spec::image::Descriptor;
 use ureq::Body;
-use ureq::http::{Response, StatusCode};
+use ureq::http::Response;
 
-use crate::credentials::{Credential, CredentialLookup};
+use crate::certs::Certificates;
+use crate::credentials::CredentialLookup;
 use crate::digest::Digest;
-use crate::manifest::{DOCKER_LIST, DOCKER_MANIFEST, MAX_DOCUMENT};
+use crate::manifest;
 use crate::reference::Reference;
+use crate::registries_conf::{Endpoint, Registries};
 use crate::source::{Raw, Source, SourceError};
 
-use challenge::Challenge;
+use connection::Connection;
 use download::Download;
-use http::{Http, Request};
+use error::Failures;
 
+pub use error::{Complaint, RegistryError};
 pub use http::HttpError;
+pub use proxy::{Proxies, ProxyError};
+pub use retry::Patience;
+
+/// What a host's administrator configured. The default is a host where nothing is configured.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryConfig {
+    /// `registries.conf`.
+    pub registries: Registries,
+    /// `certs.d`.
+    pub certificates: Certificates,
+    /// The proxies of the environment.
+    pub proxies: Proxies,
+}
 
 /// How a registry may be spoken to.
 #[derive(Clone, Copy)]
 pub struct RegistryOptions<'a> {
     /// Plain http is acceptable if https does not work. Loopback addresses need no permission.
     pub allow_http: bool,
+    /// Whether a registry has to prove who it is. Content is verified either way.
+    pub verify_tls: bool,
+    /// How long to wait for it.
+    pub patience: Patience,
     /// Where names and passwords come from.
     pub credentials: &'a dyn CredentialLookup,
+    /// Mirrors, certificates and the like.
+    pub config: &'a RegistryConfig,
 }
 
-/// One repository of one registry, ready to be read.
-#[derive(Debug)]
-pub struct Registry {
-    http: Http,
-    /// Scheme, host and port.
-    base: String,
+impl Default for RegistryOptions<'_> {
+    fn default() -> Self {
+        static NOTHING: LazyLock<RegistryConfig> = LazyLock::new(RegistryConfig::default);
+        Self {
+            allow_http: false,
+            verify_tls: true,
+            patience: Patience::default(),
+            credentials: &(),
+            config: &NOTHING,
+        }
+    }
+}
+
+/// One repository, wherever it can be had.
+pub struct Registry<'a> {
+    options: RegistryOptions<'a>,
     reference: Reference,
-    credential: Option<Credential>,
-    /// The current `Authorization` header.
-    authorization: Mutex<Option<String>>,
+    /// Mirrors, and the registry itself.
+    places: Vec<Place>,
+    /// The one that delivered last.
+    best: AtomicUsize,
 }
 
-/// A registry does not deliver.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// No answer.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// The registry has no such image.
-    #[error("{reference}: the registry has no such image")]
-    NotFound {
-        /// What was asked for.
-        reference: String,
-    },
-    /// The registry has the manifest but not the blob.
-    #[error("{reference}: the registry lacks {digest}, which the image needs")]
-    BlobNotFound {
-        /// The image.
-        reference: String,
-        /// What it lacks.
-        digest: String,
-    },
-    /// Not without credentials, or not with these.
-    #[error("{reference}: the registry refuses access (HTTP {status}){hint}")]
-    Denied {
-        /// What was asked for.
-        reference: String,
-        /// 401 or 403.
-        status: u16,
-        /// What to do about it.
-        hint: &'static str,
-    },
-    /// Any other answer.
-    #[error("{url}: unexpected answer, HTTP {status}")]
-    Status {
-        /// What was asked for.
-        url: String,
-        /// The status code.
-        status: u16,
-    },
-    /// The realm of a challenge would send a password in the open.
-    #[error("the registry wants a token from {realm:?}, which is not an https address")]
-    Realm {
-        /// The realm.
-        realm: String,
-    },
-    /// The token server refuses.
-    #[error("{realm} refuses a token (HTTP {status})")]
-    Token {
-        /// The token server.
-        realm: String,
-        /// The status code.
-        status: u16,
-    },
-    /// The token server answers something else.
-    #[error("{realm} does not answer with a token")]
-    TokenAnswer {
-        /// The token server.
-        realm: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// The connection broke within an answer.
-    #[error("{url}: the answer broke off")]
-    Read {
-        /// What was asked for.
-        url: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// An answer without end.
-    #[error("{url}: the answer has more than {limit} bytes")]
-    TooLarge {
-        /// What was asked for.
-        url: String,
-        /// The limit.
-        limit: u64,
-    },
-    /// The manifest is not the one that the digest names.
-    #[error("{reference}: the manifest is corrupt: its digest is {found}, not {expected}")]
-    Mismatch {
-        /// What was asked for.
-        reference: String,
-        /// The digest of the reference, or the one that the registry announced.
-        expected: Digest,
-        /// The digest of what came.
-        found: Digest,
-    },
-    /// A blob whose length differs from the manifest's word.
-    #[error("{reference}: {digest} has {found} bytes in the registry, the manifest says {expected}")]
-    BlobSize {
-        /// The image.
-        reference: String,
-        /// The blob.
-        digest: String,
-        /// In the manifest.
-        expected: u64,
-        /// In the registry.
-        found: u64,
-    },
+struct Place {
+    endpoint: Endpoint,
+    connection: OnceLock<Connection>,
+    /// Held while the connection is being made: one thread makes it for all.
+    connecting: Mutex<()>,
 }
 
-impl Registry {
-    /// Finds out how the registry wants to be spoken to, and gets authorized.
+impl<'a> Registry<'a> {
+    /// Finds the places to ask. Nobody is asked yet.
     ///
     /// # Errors
-    /// If nobody answers, or access is refused.
-    pub fn connect(reference: &Reference, options: &RegistryOptions<'_>) -> Result<Self, RegistryError> {
-        let http = Http::new(is_loopback(reference.api_host()));
-        let (base, answer) = greet(&http, reference.api_host(), options.allow_http)?;
-        let credential = options.credentials.lookup(reference.registry());
-        let registry =
-            Self { http, base, reference: reference.clone(), credential, authorization: Mutex::new(None) };
-        if answer.status() == StatusCode::UNAUTHORIZED {
-            // If that brings nothing, the repository may still be open to everybody: asking it tells.
-            let _ = registry.answer_challenge(&answer)?;
-        }
-        Ok(registry)
+    /// [`RegistryError::Configuration`]: the operator forbids it.
+    pub fn connect(reference: &Reference, options: &RegistryOptions<'a>) -> Result<Self, RegistryError> {
+        let endpoints = options.config.registries.endpoints(reference)?;
+        let place = |endpoint| Place { endpoint, connection: OnceLock::new(), connecting: Mutex::default() };
+        let places = endpoints.into_iter().map(place).collect();
+        Ok(Self { options: *options, reference: reference.clone(), places, best: AtomicUsize::new(0) })
     }
 
-    /// Asks with the current authorization; if that has run out, gets a new one and asks once more.
-    fn get(&self, request: Request<'_>) -> Result<Response<Body>, RegistryError> {
-        for _ in 0..2 {
-            let authorization = self.authorization();
-            let answer = self.http.get(Request { authorization: authorization.as_deref(), ..request })?;
-            if answer.status() != StatusCode::UNAUTHORIZED || !self.answer_challenge(&answer)? {
-                return self.judge(request.url, answer);
+    /// Asks one place after the other until one delivers.
+    fn anywhere<'s, T>(
+        &'s self,
+        ask: impl Fn(&'s Connection) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let mut failures = Vec::new();
+        let best = self.best.load(Ordering::Relaxed);
+        let rest = (0..self.places.len()).filter(|index| *index != best);
+        for index in std::iter::once(best).chain(rest) {
+            let Some(place) = self.places.get(index) else { continue };
+            match place.connection(&self.options).and_then(&ask) {
+                Ok(delivered) => {
+                    self.best.store(index, Ordering::Relaxed);
+                    return Ok(delivered);
+                }
+                Err(error) => failures.push((place.endpoint.reference.to_string(), error)),
             }
         }
-        let authorization = self.authorization();
-        let answer = self.http.get(Request { authorization: authorization.as_deref(), ..request })?;
-        self.judge(request.url, answer)
-    }
-
-    fn authorization(&self) -> Option<String> {
-        self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether there is now an authorization that is worth trying.
-    fn answer_challenge(&self, answer: &Response<Body>) -> Result<bool, RegistryError> {
-        let headers = answer.headers().get_all("www-authenticate").iter();
-        let text: Vec<&str> = headers.filter_map(|value| value.to_str().ok()).collect();
-        let Some(challenge) = challenge::parse(&text.join(", ")) else { return Ok(false) };
-        let plain = self.base.starts_with("http://");
-        let repository = self.reference.repository();
-        // The scope that a greeting mentions is not that of the repository.
-        let challenge = match challenge {
-            Challenge::Bearer { realm, service, scope } => {
-                Challenge::Bearer { realm, service, scope: scope.filter(|scope| scope.contains(repository)) }
+        match failures.pop() {
+            Some((_, only)) if failures.is_empty() => Err(only),
+            last => {
+                failures.extend(last);
+                Err(RegistryError::Everywhere(Failures(failures)))
             }
-            Challenge::Basic => Challenge::Basic,
-        };
-        let fresh = token::authorize(&self.http, &challenge, self.credential.as_ref(), repository, plain)?;
-        let worthwhile = fresh.is_some();
-        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(worthwhile)
-    }
-
-    fn judge(&self, url: &str, answer: Response<Body>) -> Result<Response<Body>, RegistryError> {
-        let reference = self.reference.to_string();
-        match answer.status().as_u16() {
-            200 | 206 => Ok(answer),
-            404 => Err(RegistryError::NotFound { reference }),
-            status @ (401 | 403) => {
-                let hint = match self.credential {
-                    Some(_) => ": the configured credentials do not suffice",
-                    None => ": the image does not exist, or needs credentials, and none are configured",
-                };
-                Err(RegistryError::Denied { reference, status, hint })
-            }
-            status => Err(RegistryError::Status { url: url.to_owned(), status }),
         }
     }
 
-    fn url(&self, kind: &str, name: &str) -> String {
-        format!("{}/v2/{}/{kind}/{name}", self.base, self.reference.repository())
-    }
-
-    /// A manifest or index, and the digest that the registry announces for it.
-    fn manifest(&self, name: &str) -> Result<(Raw, Option<Digest>), RegistryError> {
-        let accept = format!(
-            "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, {DOCKER_LIST}, {DOCKER_MANIFEST}"
-        );
-        let url = self.url("manifests", name);
-        let mut answer = self.get(Request { url: &url, accept: Some(&accept), ..Request::default() })?;
-        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
-        let media_type =
-            header("content-type").map(|text| text.split(';').next().unwrap_or(text).trim().to_owned());
-        let announced = header("docker-content-digest").and_then(|text| text.parse().ok());
-        let bytes = read_bounded(&url, &mut answer, MAX_DOCUMENT)?;
-        Ok((Raw { bytes, media_type }, announced))
+    /// A manifest or index by tag or digest, which has to have one of the digests that are known.
+    fn document_as(&self, name: &str, expected: Option<Digest>) -> Result<Raw, RegistryError> {
+        self.anywhere(|connection| {
+            let (raw, announced) = connection.manifest(name)?;
+            for expected in [expected, announced].into_iter().flatten() {
+                let found = expected.algorithm().digest(&raw.bytes);
+                if found != expected {
+                    let host = connection.host();
+                    return Err(RegistryError::Mismatch { host, expected, found });
+                }
+            }
+            Ok(raw)
+        })
     }
 }
 
-impl Source for Registry {
-    fn root(&self) -> Result<Raw, SourceError> {
-        let (name, digest) = match (self.reference.digest(), self.reference.tag()) {
-            (Some(digest), _) => (digest.to_string(), Some(digest)),
-            (None, tag) => (tag.unwrap_or("latest").to_owned(), None),
-        };
-        let (raw, announced) = self.manifest(&name)?;
-        let digest_of_same = |expected: Digest| expected.algorithm().digest(&raw.bytes);
-        let differs = |expected: &Digest| *expected != digest_of_same(*expected);
-        match [digest, announced].into_iter().flatten().find(differs) {
-            Some(expected) => {
-                let found = digest_of_same(expected);
-                let reference = self.reference.to_string();
-                Err(RegistryError::Mismatch { reference, expected, found }.into())
+impl Place {
+    fn connection(&self, options: &RegistryOptions<'_>) -> Result<&Connection, RegistryError> {
+        let _one = self.connecting.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.connection.get() {
+            Some(connection) => Ok(connection),
+            None => {
+                let new = Connection::new(&self.endpoint, options)?;
+                Ok(self.connection.get_or_init(|| new))
             }
-            None => Ok(raw),
         }
+    }
+}
+
+impl Source for Registry<'_> {
+    fn root(&self) -> Result<Raw, SourceError> {
+        let digest = self.reference.digest();
+        let name = match digest {
+            Some(digest) => digest.to_string(),
+            None => self.reference.tag().unwrap_or("latest").to_owned(),
+        };
+        Ok(self.document_as(&name, digest)?)
     }
 
     fn document(&self, descriptor: &Descriptor) -> Result<Raw, SourceError> {
-        Ok(self.manifest(descriptor.digest().as_ref())?.0)
+        let digest = manifest::digest_of(descriptor)?;
+        Ok(self.document_as(&digest.to_string(), Some(digest))?)
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, SourceError> {
-        let url = self.url("blobs", descriptor.digest().as_ref());
-        match Download::start(self, url, descriptor.size()) {
-            Ok(download) => Ok(Box::new(download)),
-            Err(RegistryError::NotFound { reference }) => {
-                let digest = descriptor.digest().to_string();
-                Err(RegistryError::BlobNotFound { reference, digest }.into())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-/// Finds the scheme: https, except that loopback addresses are first tried without.
-fn greet(http: &Http, host: &str, allow_http: bool) -> Result<(String, Response<Body>), RegistryError> {
-    let ask = |scheme: &str| {
-        let base = format!("{scheme}://{host}");
-        let url = format!("{base}/v2/");
-        http.get(Request { url: &url, ..Request::default() }).map(|answer| (base, answer))
-    };
-    if is_loopback(host) {
-        return match ask("http") {
-            // What Go's servers say to plain http on a port for TLS.
-            Ok((_, answer)) if answer.status() == StatusCode::BAD_REQUEST => Ok(ask("https")?),
-            other => Ok(other?),
-        };
-    }
-    match ask("https") {
-        Err(_) if allow_http => Ok(ask("http")?),
-        other => Ok(other?),
+        let digest = descriptor.digest().to_string();
+        let download = self.anywhere(|connection| {
+            let url = connection.url("blobs", &digest);
+            Download::start(connection, url, descriptor.size()).map_err(|error| match error {
+                RegistryError::NotFound { host, .. } => {
+                    RegistryError::BlobNotFound { host, digest: digest.clone() }
+                }
+                other => other,
+            })
+        })?;
+        Ok(Box::new(download))
     }
 }
 
@@ -302,18 +201,25 @@ fn greet(http: &Http, host: &str, allow_http: bool) -> Result<(String, Response<
 fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((v6, _)) => v6,
+        None if host.parse::<std::net::Ipv6Addr>().is_ok() => host,
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// The same of an address.
+fn is_loopback_url(url: &str) -> bool {
+    let uri: Option<ureq::http::Uri> = url.parse().ok();
+    uri.is_some_and(|uri| uri.host().is_some_and(is_loopback))
+}
+
 /// Reads an answer of at most `limit` bytes.
 fn read_bounded(url: &str, answer: &mut Response<Body>, limit: u64) -> Result<Vec<u8>, RegistryError> {
     let mut bytes = Vec::new();
-    let broke = |source| RegistryError::Read { url: url.to_owned(), source };
+    let broke = |source| RegistryError::Read { url: http::shown(url), source };
     let length = answer.body_mut().as_reader().take(limit + 1).read_to_end(&mut bytes).map_err(broke)?;
     if length as u64 > limit {
-        Err(RegistryError::TooLarge { url: url.to_owned(), limit })
+        Err(RegistryError::TooLarge { url: http::shown(url), limit })
     } else {
         Ok(bytes)
     }
@@ -321,11 +227,12 @@ fn read_bounded(url: &str, answer: &mut Response<Body>, limit: u64) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
-    use super::is_loopback;
+    use super::{is_loopback, is_loopback_url};
 
     #[test]
     fn only_this_machine_is_loopback() {
-        for host in ["localhost", "localhost:5000", "127.0.0.1", "127.9.9.9:80", "[::1]:5000", "[::1]"] {
+        for host in ["localhost", "localhost:5000", "127.0.0.1", "127.9.9.9:80", "[::1]:5000", "[::1]", "::1"]
+        {
             assert!(is_loopback(host), "{host}");
         }
         for host in
@@ -333,5 +240,7 @@ mod tests {
         {
             assert!(!is_loopback(host), "{host}");
         }
+        assert!(is_loopback_url("http://127.0.0.1:5000/token"));
+        assert!(!is_loopback_url("http://localhost@evil.com/token"));
     }
 }

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use image::{
-    Content, Credentials, CredentialsError, FetchError, FetchOptions, Image, ImageName, PullPolicy,
-    Reference, Store, StoreError,
+    Content, CredentialsError, FetchError, FetchOptions, Image, ImageName, PullPolicy, Reference,
+    RegistryOptions, Store, StoreError,
 };
 use pod::DataDir;
 use pod::fetch_event::FetchStep;
@@ -23,6 +23,8 @@ pub(crate) struct Policy {
     pub(crate) pull: PullPolicy,
     /// Whether registries elsewhere than on this machine may be spoken to without TLS.
     pub(crate) allow_http: bool,
+    /// Whether registries have to prove who they are.
+    pub(crate) verify_tls: bool,
     /// Directories that may have an `auth.d`, the most important first.
     pub(crate) config_dirs: Vec<PathBuf>,
     /// Where progress goes.
@@ -64,6 +66,8 @@ pub(crate) enum ImageError {
     ShortName(#[from] image::NameError),
     #[error(transparent)]
     Registries(#[from] image::RegistriesError),
+    #[error(transparent)]
+    Proxy(#[from] image::ProxyError),
     #[error("an app of the pod has neither the id nor the name of an image")]
     Unnamed,
     #[error("image {name:?} was built for {platform}, and this machine is {host}")]
@@ -145,11 +149,16 @@ impl<'a> Images<'a> {
                 Err(e) => return Err(e.into()),
             }
         }
-        let credentials = self.credentials()?;
+        let credentials = registries::credentials(&self.policy.config_dirs)?;
         let options = FetchOptions {
             pull_policy: self.policy.pull,
-            allow_http: self.policy.allow_http,
-            credentials: &credentials,
+            registry: RegistryOptions {
+                allow_http: self.policy.allow_http,
+                verify_tls: self.policy.verify_tls,
+                credentials: &credentials,
+                config: registries::config()?,
+                ..RegistryOptions::default()
+            },
             ..FetchOptions::default()
         };
         watch.show(&FetchStep::Resolving);
@@ -165,19 +174,6 @@ impl<'a> Images<'a> {
             platform: format!("{}/{}", image.platform.os, image.platform.architecture),
             host: format!("{}/{}", host.os, host.architecture),
         })
-    }
-
-    fn credentials(&self) -> Result<Credentials, CredentialsError> {
-        let mut credentials = Credentials::new();
-        for dir in &self.policy.config_dirs {
-            credentials.add_auth_dir(&dir.join("auth.d"))?;
-        }
-        let home = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
-        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")));
-        if let Some(dir) = home {
-            credentials.add_docker_config(&dir.join("config.json"))?;
-        }
-        Ok(credentials)
     }
 
     fn found(&self, name: &ImageName, image: Image) -> Result<Found, ImageError> {
@@ -231,7 +227,7 @@ pub(crate) fn parse_name(store: Option<&Store>, text: &str) -> Result<ImageName,
     let known = |name: &ImageName| store.is_some_and(|store| matches!(store.find(name), Ok(Some(_))));
     let wrong = |e| ImageError::Name(text.to_owned(), e);
     if Reference::is_short(text) {
-        Ok(registries::of_host()?.name(text, &known)?)
+        Ok(registries::config()?.registries.name(text, &known)?)
     } else {
         text.parse().map_err(wrong)
     }

@@ -1,50 +1,77 @@
 //! A blob on its way: reads that survive broken connections.
 //!
 //! When a connection breaks, the rest is asked for with `Range` (RFC 9110 section 14); a server that sends everything
-//! again is read up to where we were. The length is the descriptor's: a server that announces another is refused
-//! before a byte is read, one that sends less fails after [`FAILURES`] attempts without a byte of progress, one that
-//! sends more fails at the first byte too many.
+//! again is read up to where we were. The pauses are those of any request, and begin anew with each byte of progress.
+//! A connection over which nothing comes is given up once: it may be a dead one. The second time, the registry stalls.
+//!
+//! The length is the descriptor's: a server that announces another is refused before a byte is read, one that sends
+//! more fails at the first byte too many.
 
 use std::io::{self, Read};
-use std::time::Duration;
 
 use ureq::BodyReader;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 
-use super::http::Request;
-use super::{Registry, RegistryError};
+use super::RegistryError;
+use super::connection::Connection;
+use super::http::{HttpError, Request, header, is_stall, shown};
+use super::retry::Waits;
 
-/// Breaks in a row without progress until a download has failed.
-const FAILURES: u32 = 4;
-/// Breaks altogether.
+/// Breaks altogether until a download has failed.
 const TOTAL_FAILURES: u32 = 32;
+/// Connections that stall until a download has failed.
+const STALLS: u32 = 2;
 
 /// A blob being read.
 pub(super) struct Download<'a> {
-    registry: &'a Registry,
+    connection: &'a Connection,
     url: String,
     body: BodyReader<'static>,
     at: u64,
     size: u64,
+    waits: Waits,
     failures: u32,
-    total_failures: u32,
+    stalls: u32,
 }
 
 impl<'a> Download<'a> {
-    pub(super) fn start(registry: &'a Registry, url: String, size: u64) -> Result<Self, RegistryError> {
-        let body = open(registry, &url, 0, size)?;
-        Ok(Self { registry, url, body, at: 0, size, failures: 0, total_failures: 0 })
+    pub(super) fn start(connection: &'a Connection, url: String, size: u64) -> Result<Self, RegistryError> {
+        let mut waits = Waits::new(connection.http.patience());
+        let body = open(connection, &url, 0, size, &mut waits)?;
+        let waits = Waits::new(connection.http.patience());
+        Ok(Self { connection, url, body, at: 0, size, waits, failures: 0, stalls: 0 })
     }
 
-    fn resume(&mut self, cause: io::Error) -> io::Result<()> {
-        self.failures += 1;
-        self.total_failures += 1;
-        if self.failures >= FAILURES || self.total_failures >= TOTAL_FAILURES {
-            return Err(cause);
+    /// Goes on where it broke, or says why not.
+    fn resume(&mut self, mut cause: io::Error) -> io::Result<()> {
+        loop {
+            self.failures += 1;
+            if is_stall(&cause) {
+                self.stalls += 1;
+                if self.stalls >= STALLS {
+                    return Err(self.stalled());
+                }
+            }
+            let pause = self.waits.next(None).filter(|_| self.failures < TOTAL_FAILURES);
+            let Some(pause) = pause else { return Err(cause) };
+            std::thread::sleep(pause);
+            match open(self.connection, &self.url, self.at, self.size, &mut Waits::none()) {
+                Ok(body) => {
+                    self.body = body;
+                    return Ok(());
+                }
+                Err(error) if passes(&error) => cause = io::Error::other(error),
+                Err(error) => return Err(io::Error::other(error)),
+            }
         }
-        std::thread::sleep(Duration::from_millis(100) * self.failures);
-        self.body = open(self.registry, &self.url, self.at, self.size).map_err(io::Error::other)?;
-        Ok(())
+    }
+
+    fn stalled(&self) -> io::Error {
+        let (url, idle) = (shown(&self.url), self.connection.http.patience().idle.as_secs_f32());
+        let (at, size) = (self.at, self.size);
+        let message =
+            format!("{url} stalls: after {at} of {size} bytes nothing came for {idle} seconds, twice");
+        io::Error::new(io::ErrorKind::TimedOut, message)
     }
 
     /// Nothing may follow the last byte.
@@ -57,6 +84,15 @@ impl<'a> Download<'a> {
             // A connection that breaks after the last byte has done its duty.
             _ => Ok(0),
         }
+    }
+}
+
+/// Whether a download should go on trying: a registry that is being restarted comes back.
+fn passes(error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Http(error) => error.is_passing() || matches!(error, HttpError::Unreachable { .. }),
+        RegistryError::Busy { .. } | RegistryError::Read { .. } => true,
+        _ => false,
     }
 }
 
@@ -76,7 +112,7 @@ impl Read for Download<'_> {
                 }
                 Ok(count) => {
                     self.at += count as u64;
-                    self.failures = 0;
+                    self.waits = Waits::new(self.connection.http.patience());
                     return Ok(count);
                 }
                 Err(error) => error,
@@ -87,24 +123,29 @@ impl Read for Download<'_> {
 }
 
 /// Asks for the blob from byte `from` on.
-fn open(registry: &Registry, url: &str, from: u64, size: u64) -> Result<BodyReader<'static>, RegistryError> {
-    let answer = registry.get(Request { url, from, ..Request::default() })?;
-    let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+fn open(
+    connection: &Connection,
+    url: &str,
+    from: u64,
+    size: u64,
+    waits: &mut Waits,
+) -> Result<BodyReader<'static>, RegistryError> {
+    let answer = connection.get(Request { url, from, ..Request::default() }, waits)?;
     let resumed = answer.status().as_u16() == 206;
-    let begins = header(CONTENT_RANGE).is_some_and(|range| range.starts_with(&format!("bytes {from}-")));
+    let begins = header(&answer, CONTENT_RANGE.as_str())
+        .is_some_and(|range| range.starts_with(&format!("bytes {from}-")));
     if resumed && !begins {
-        return Err(RegistryError::Status { url: url.to_owned(), status: 206 });
+        let says = super::error::Complaint::default();
+        return Err(RegistryError::Status { url: shown(url), status: 206, says });
     }
     let (expected, skip) = if resumed { (size - from, 0) } else { (size, from) };
-    if let Some(found) =
-        header(CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok()).filter(|n| *n != expected)
-    {
+    let announced = header(&answer, CONTENT_LENGTH.as_str()).and_then(|text| text.parse::<u64>().ok());
+    if let Some(found) = announced.filter(|length| *length != expected) {
         let digest = url.rsplit('/').next().unwrap_or(url).to_owned();
-        let reference = registry.reference.to_string();
-        return Err(RegistryError::BlobSize { reference, digest, expected, found });
+        return Err(RegistryError::BlobSize { host: connection.host(), digest, expected, found });
     }
     let mut body = answer.into_body().into_with_config().limit(u64::MAX).reader();
-    let broke = |source| RegistryError::Read { url: url.to_owned(), source };
+    let broke = |source| RegistryError::Read { url: shown(url), source };
     let _ = io::copy(&mut (&mut body).take(skip), &mut io::sink()).map_err(broke)?;
     Ok(body)
 }

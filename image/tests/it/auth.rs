@@ -1,6 +1,6 @@
 //! Who gets to see a password.
 
-use image::{Credential, Credentials, FetchError, FetchOptions, Image, PullPolicy, fetch};
+use image::{Credential, Credentials, FetchError, FetchOptions, Image, PullPolicy, RegistryOptions, fetch};
 
 use crate::build::{Bench, Layer, Tar, chain, host, run};
 use crate::server::{Answer, Asked, DockerRegistry, Server, serve_layout};
@@ -14,11 +14,11 @@ fn fetch_as(bench: &Bench, name: &str, password: Option<&str>) -> Result<Image, 
     let mut credentials = Credentials::new();
     if let Some(password) = password {
         let registry = name.split('/').next().unwrap();
-        credentials.add(registry, Credential { user: "ali".into(), password: password.into() });
+        credentials.add(registry, Credential::Password { user: "ali".into(), password: password.into() });
     }
     let options = FetchOptions {
         pull_policy: PullPolicy::Update,
-        credentials: &credentials,
+        registry: RegistryOptions { credentials: &credentials, ..RegistryOptions::default() },
         ..FetchOptions::default()
     };
     fetch(&bench.store(), &name.parse().unwrap(), &options, &())

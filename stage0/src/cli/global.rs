@@ -43,6 +43,8 @@ pub(crate) const PROGRESS_FLAGS: &[Flag] = &[
 pub(crate) struct Insecure {
     /// Registries without TLS.
     pub(crate) http: bool,
+    /// Registries that cannot prove who they are.
+    pub(crate) tls: bool,
     /// Protections of the apps.
     pub(crate) lifted: Lifted,
 }
@@ -79,21 +81,19 @@ impl Invocation {
 pub(crate) fn insecure(flags: &Given) -> anyhow::Result<Insecure> {
     let mut insecure = Insecure::default();
     for word in flags.values("insecure-options").flat_map(|list| list.split(',')) {
-        let Insecure { http, lifted } = &mut insecure;
+        let Insecure { http, tls, lifted } = &mut insecure;
         match word {
             // Registries' images are verified by digest, always; there is nothing to give up.
             "" | "none" | "image" | "ondisk" | "pubkey" => {}
             "http" => *http = true,
-            "tls" => anyhow::bail!(
-                "--insecure-options=tls is not supported: certificates of registries are always verified"
-            ),
+            "tls" => *tls = true,
             "capabilities" => lifted.capabilities = true,
             "paths" => lifted.paths = true,
             "seccomp" => lifted.seccomp = true,
-            "all-fetch" => *http = true,
+            "all-fetch" => (*http, *tls) = (true, true),
             "all-run" => *lifted = Lifted { capabilities: true, paths: true, seccomp: true },
             "all" => {
-                *http = true;
+                (*http, *tls) = (true, true);
                 *lifted = Lifted { capabilities: true, paths: true, seccomp: true };
             }
             other => anyhow::bail!("invalid argument {other:?} for --insecure-options (see --help)"),
@@ -106,9 +106,11 @@ pub(crate) fn insecure(flags: &Given) -> anyhow::Result<Insecure> {
 pub(crate) fn policy(flags: &Given, default: PullPolicy) -> anyhow::Result<Policy> {
     let dirs = [("user-config", ""), ("local-config", "/etc/rkt"), ("system-config", "/usr/lib/rkt")];
     let dir = |(name, default)| flags.value(name).unwrap_or(default);
+    let insecure = insecure(flags)?;
     Ok(Policy {
         pull: pull_policy(flags, default)?,
-        allow_http: insecure(flags)?.http,
+        allow_http: insecure.http,
+        verify_tls: !insecure.tls,
         config_dirs: dirs.map(dir).into_iter().filter(|d| !d.is_empty()).map(PathBuf::from).collect(),
         progress: progress(flags)?,
     })
