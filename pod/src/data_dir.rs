@@ -6,9 +6,10 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::users::IdRange;
 use crate::{FileError, LockedPod, Phase, PodDir, PodError, PodId, file, lock};
 
 /// `/var/lib/rkt`, or what `--dir` says: opened once, everything else is beneath its descriptor.
@@ -122,6 +123,34 @@ impl DataDir {
             (Some(id), 0) => self.pod(id)?.ok_or(FindError::None(prefix)),
             (Some(_), more) => Err(FindError::Ambiguous(more + 1)),
         }
+    }
+
+    /// Reserves for a pod that is being made the first of the `candidates` that no other pod has: `users.json` in its
+    /// directory, for as long as that is there. `None`: all are taken.
+    pub fn reserve_ids(
+        &self,
+        pod: &LockedPod,
+        candidates: impl IntoIterator<Item = IdRange>,
+    ) -> Result<Option<IdRange>, PodError> {
+        let id = pod.dir().id();
+        // One at a time; who looks and who writes is the same. Gone with the process.
+        let _lock = self.lock_users().map_err(|e| PodError::io("reserve ids for", id, e))?;
+        let mut taken = Vec::new();
+        for other in self.pods()? {
+            taken.extend(other.users()?);
+        }
+        let free = candidates.into_iter().find(|range| !taken.iter().any(|other| other.overlaps(range)));
+        if let Some(range) = &free {
+            pod.dir().write_users(range)?;
+        }
+        Ok(free)
+    }
+
+    fn lock_users(&self) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&self.inner.pods, "users.lock", flags, Mode::from_raw_mode(0o600))?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
+        Ok(file)
     }
 
     /// Opens the directory of a phase.

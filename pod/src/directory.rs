@@ -14,6 +14,7 @@ use crate::launch::Launch;
 use crate::manifest::PodManifest;
 use crate::sandbox::Sandbox;
 use crate::stage1::Stage1;
+use crate::users::{self, IdRange};
 use crate::{AppName, DataDir, FileError, Phase, PodId, State};
 
 /// A pod's directory. The descriptor goes on meaning this pod when the directory is moved.
@@ -201,6 +202,11 @@ impl PodDir {
         self.file(file::read_json_if_there(&self.fd, "sandbox.json"))
     }
 
+    /// Which ids of the host are its users and groups; `None`: it has no user namespace.
+    pub fn users(&self) -> Result<Option<IdRange>, PodError> {
+        self.file(file::read_json_if_there(&self.fd, users::FILE))
+    }
+
     /// One app's directory. [`FileError::is_not_found`] tells that the pod has no such app.
     pub fn app(&self, name: &AppName) -> Result<AppDir, PodError> {
         self.file(AppDir::open(&self.fd, name))
@@ -229,6 +235,11 @@ impl PodDir {
         })
     }
 
+    /// Reserves ids for the pod. Only [`DataDir::reserve_ids`] calls this.
+    pub(crate) fn write_users(&self, range: &IdRange) -> Result<(), PodError> {
+        self.file(file::write_json(&self.fd, users::FILE, range, PRIVATE))
+    }
+
     /// Adds an app: its configuration, its image, the directory for its root. Only `prepare` calls this.
     pub fn write_app(&self, name: &AppName, bundle: &Bundle) -> Result<(), PodError> {
         self.files(|| {
@@ -247,11 +258,12 @@ impl PodDir {
     /// survive one either.
     pub fn sync(&self) -> Result<(), PodError> {
         let apps = self.manifest()?.apps;
+        let users = self.users()?.map(|_| users::FILE);
         self.files(|| {
-            let top = ["pod", "stage1.json", "pod-created"].map(String::from);
+            let top = ["pod", "stage1.json", "pod-created"].into_iter().chain(users).map(String::from);
             let of_app =
                 |name: &AppName| ["config.json", "image.json", ""].map(|f| format!("apps/{name}/{f}"));
-            let files = top.into_iter().chain(apps.iter().flat_map(|app| of_app(&app.name)));
+            let files = top.chain(apps.iter().flat_map(|app| of_app(&app.name)));
             files.chain([".".to_owned()]).try_for_each(|name| file::sync(&self.fd, &name))
         })
     }

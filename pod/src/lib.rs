@@ -12,6 +12,7 @@
 //! * [`PodDir`]: one pod's directory, opened: its [`State`], manifest, records;
 //! * [`LockedPod`]: a pod that we hold the exclusive lock of, and may move from [`Phase`] to [`Phase`];
 //! * [`attempt`]: the records of each start of an app;
+//! * [`users`]: the ids of a pod with a user namespace;
 //! * [`stage1`] and [`unit`]: how the isolators are called, and what systemd's units are called;
 //! * [`fetch_event`]: what a fetch tells the program that started it.
 //!
@@ -39,6 +40,7 @@ pub mod sandbox;
 pub mod signal;
 pub mod stage1;
 pub mod unit;
+pub mod users;
 
 mod data_dir;
 mod directory;

@@ -29,6 +29,8 @@ pub enum Kind {
     Ipc,
     /// uts_namespaces(7)
     Uts,
+    /// user_namespaces(7): owns the others.
+    User,
 }
 
 /// A descriptor in the holder.
@@ -63,7 +65,7 @@ pub enum NamespaceError {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 3] = [Kind::Net, Kind::Ipc, Kind::Uts];
+    pub const ALL: [Kind; 4] = [Kind::Net, Kind::Ipc, Kind::Uts, Kind::User];
 
     /// The name under `/proc/<pid>/ns`, in `sandbox.json`, and as `FDNAME=`.
     pub fn as_str(self) -> &'static str {
@@ -71,6 +73,7 @@ impl Kind {
             Kind::Net => "net",
             Kind::Ipc => "ipc",
             Kind::Uts => "uts",
+            Kind::User => "user",
         }
     }
 }

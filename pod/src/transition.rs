@@ -6,7 +6,7 @@
 
 use rustix::io::Errno;
 
-use crate::{Phase, PodDir, PodError, lock, remove};
+use crate::{Phase, PodDir, PodError, lock, remove, users};
 
 /// A pod whose exclusive lock we hold. Dropping it closes our descriptor; the lock lives on in any copy of it that was
 /// inherited or passed on.
@@ -92,7 +92,8 @@ impl LockedPod {
         rustix::fs::fsync(&old).map_err(io("make durable the move of"))
     }
 
-    /// Deletes a pod that is in `exited-garbage` or `garbage`: everything, the manifest last, then the directory.
+    /// Deletes a pod that is in `exited-garbage` or `garbage`: everything, the manifest and the ids last, then the
+    /// directory.
     ///
     /// Killed anywhere, the pod is still there, still garbage, and can be deleted again.
     pub fn remove(self) -> Result<(), TransitionError> {
@@ -101,7 +102,7 @@ impl LockedPod {
             return Err(TransitionError::NotAllowed { from: phase, to: Phase::Garbage });
         }
         let io = |e: Errno| TransitionError::Io { act: "delete", id, source: e.into() };
-        remove::empty_dir(self.dir.fd(), &["pod"]).map_err(io)?;
+        remove::empty_dir(self.dir.fd(), &["pod", users::FILE]).map_err(io)?;
         let parent = self.dir.data_dir().open_phase(phase).map_err(io)?;
         remove::remove_tree(&parent, &id.to_string()).map_err(io)
     }

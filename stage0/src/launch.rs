@@ -84,6 +84,8 @@ pub(crate) enum LaunchError {
     Wait(#[source] std::io::Error),
     #[error("pod {0}: its sandbox could not be made ({1})")]
     Up(pod::PodId, std::process::ExitStatus),
+    #[error("a pod with --private-users cannot have the host's {0}: its users have no rights there")]
+    HostNamespace(&'static str),
     #[error("pass on the pod's lock")]
     PassLock(#[source] std::io::Error),
 }
@@ -91,6 +93,7 @@ pub(crate) enum LaunchError {
 /// Writes `etc/` and `launch.json`, and moves the pod to `run`. A pod that is there already (its unit was started anew)
 /// stays, and gets them afresh.
 fn enter_run(pod: &mut LockedPod, launcher: Launcher, settings: &Settings) -> Result<(), LaunchError> {
+    check_users(pod, settings)?;
     let id = pod.dir().id();
     let hostname = settings.hostname.clone().unwrap_or_else(|| format!("rkt-{id}"));
     etc::write(pod.dir(), settings, &hostname)?;
@@ -110,6 +113,19 @@ fn enter_run(pod: &mut LockedPod, launcher: Launcher, settings: &Settings) -> Re
         // It is run at once, by us.
         (Phase::Prepare, Launcher::Direct) => Ok(pod.transition_volatile(Phase::Run)?),
         _ => Ok(pod.transition(Phase::Run)?),
+    }
+}
+
+/// The pod's user namespace owns its other namespaces; where these are the host's, nothing could be mounted for the apps
+/// (sysfs, message queues), and Kubernetes refuses it, too.
+fn check_users(pod: &LockedPod, settings: &Settings) -> Result<(), LaunchError> {
+    if pod.dir().users()?.is_none() {
+        return Ok(());
+    }
+    match (settings.net, settings.ipc) {
+        (Net::Host, _) => Err(LaunchError::HostNamespace("network (--net=host)")),
+        (_, Ipc::Parent) => Err(LaunchError::HostNamespace("IPC objects (--ipc=parent)")),
+        _ => Ok(()),
     }
 }
 

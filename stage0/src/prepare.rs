@@ -6,18 +6,21 @@
 
 mod merge;
 mod request;
-
-use std::path::Path;
+mod users;
+mod volumes;
 
 use pod::bundle::{Bundle, ImageRef};
-use pod::manifest::{ManifestError, PodManifest, RuntimeApp, Volume, VolumeKind};
-use pod::{AppName, DataDir, LockedPod, Phase, PodError, PodId, TransitionError};
+use pod::manifest::{ManifestError, PodManifest, RuntimeApp};
+use pod::users::IdRange;
+use pod::{DataDir, LockedPod, Phase, PodError, PodId, TransitionError};
 
 use crate::images::{Found, ImageError, Images};
 use crate::spec::{self, SpecError};
 
 pub(crate) use merge::MergeError;
-pub(crate) use request::{AppRequest, Apps, Content, Request};
+pub(crate) use request::{AppRequest, Apps, Content, Request, Users};
+pub(crate) use users::UsersError;
+pub(crate) use volumes::VolumeError;
 
 /// A pod could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +37,10 @@ pub(crate) enum PrepareError {
     Pod(#[from] PodError),
     #[error(transparent)]
     Transition(#[from] TransitionError),
-    #[error("volume {name:?}: cannot use {source_path:?} of the host")]
-    Source { name: AppName, source_path: String, source: std::io::Error },
-    #[error("volume {name:?}: {mode:?} is not a mode such as 0755")]
-    Mode { name: AppName, mode: String },
-    #[error("volume {name:?}: cannot give it to {uid}:{gid}")]
-    Owner { name: AppName, uid: u32, gid: u32, source: std::io::Error },
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Users(#[from] UsersError),
 }
 
 /// Prepares a pod: it is then in [`Phase::Prepare`], and ours.
@@ -50,11 +51,9 @@ pub(crate) fn prepare(
 ) -> Result<LockedPod, PrepareError> {
     let (manifest, found) = resolve(images, &request.content)?;
     manifest.validate()?;
-    check_sources(&manifest)?;
+    volumes::check_sources(&manifest)?;
     let mut pod = create(data)?;
-    let filled = bundles(&pod, &manifest, &found, request)
-        .and_then(|bundles| fill(&mut pod, &manifest, &bundles, request));
-    match filled {
+    match fill(&mut pod, &manifest, &found, request) {
         Ok(()) => Ok(pod),
         Err(e) => {
             discard(pod);
@@ -120,6 +119,7 @@ fn bundles(
     manifest: &PodManifest,
     found: &[Found],
     request: &Request,
+    users: Option<IdRange>,
 ) -> Result<Vec<Bundle>, PrepareError> {
     let data = pod.dir().data_dir().path();
     let run_dir = data.join("pods").join(Phase::Run.dir_name()).join(pod.dir().id().to_string());
@@ -135,6 +135,7 @@ fn bundles(
             run_dir: &run_dir,
             lifted: request.lifted,
             terminal: request.terminal,
+            users,
         };
         let image = ImageRef { id: image.id.clone(), name: image.full_name(), layers: image.layers.clone() };
         Ok(Bundle { config: spec::spec(&input)?, image })
@@ -146,54 +147,21 @@ fn bundles(
 fn fill(
     pod: &mut LockedPod,
     manifest: &PodManifest,
-    bundles: &[Bundle],
+    found: &[Found],
     request: &Request,
 ) -> Result<(), PrepareError> {
+    let users = match request.users {
+        Users::Host => None,
+        Users::Own => Some(users::reserve(pod)?),
+    };
+    let bundles = bundles(pod, manifest, found, request, users)?;
     pod.transition_volatile(Phase::Prepare)?;
     pod.dir().write_manifest(manifest, &request.stage1)?;
     for volume in &manifest.volumes {
-        make_volume(pod, volume)?;
+        volumes::make(pod, volume, users)?;
     }
-    for (app, bundle) in manifest.apps.iter().zip(bundles) {
+    for (app, bundle) in manifest.apps.iter().zip(&bundles) {
         pod.dir().write_app(&app.name, bundle)?;
-    }
-    Ok(())
-}
-
-/// Makes the storage of an `empty` volume.
-fn make_volume(pod: &LockedPod, volume: &Volume) -> Result<(), PrepareError> {
-    let VolumeKind::Empty { mode, uid, gid } = &volume.kind else { return Ok(()) };
-    let name = || volume.name.clone();
-    let mode = mode.as_deref().unwrap_or("0755");
-    let bits = u32::from_str_radix(mode, 8).ok().filter(|bits| *bits <= 0o7777);
-    let bits = bits.ok_or_else(|| PrepareError::Mode { name: name(), mode: mode.to_owned() })?;
-    let fd = pod.dir().make_volume(&volume.name, bits)?;
-    let (uid, gid) = (uid.unwrap_or(0), gid.unwrap_or(0));
-    if (uid, gid) != (0, 0) {
-        std::os::unix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(|source| PrepareError::Owner {
-            name: name(),
-            uid,
-            gid,
-            source,
-        })?;
-        // A change of owner may clear set-id bits.
-        let _ = pod.dir().make_volume(&volume.name, bits)?;
-    }
-    Ok(())
-}
-
-/// A volume of the host must be there now: later the only witness would be an app that does not start.
-fn check_sources(manifest: &PodManifest) -> Result<(), PrepareError> {
-    for volume in &manifest.volumes {
-        if let VolumeKind::Host { source: path } = &volume.kind
-            && let Err(source) = std::fs::metadata(Path::new(path))
-        {
-            return Err(PrepareError::Source {
-                name: volume.name.clone(),
-                source_path: path.clone(),
-                source,
-            });
-        }
     }
     Ok(())
 }

@@ -17,10 +17,13 @@ mod tests;
 use std::collections::HashMap;
 use std::path::Path;
 
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Root, Spec};
+use oci_spec::runtime::{
+    Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, Root, Spec,
+};
 use pod::AppName;
 use pod::bundle::STOP_SIGNAL;
 use pod::manifest::{App, PodManifest, RuntimeApp};
+use pod::users::IdRange;
 
 pub(crate) use quantity::{InvalidQuantity, bytes, millicores};
 
@@ -63,6 +66,8 @@ pub(crate) struct Input<'a> {
     pub(crate) lifted: Lifted,
     /// Whether it gets the launcher's terminal.
     pub(crate) terminal: bool,
+    /// The ids of the host that the pod's users are, when they are not the host's.
+    pub(crate) users: Option<IdRange>,
 }
 
 /// An app cannot be expressed.
@@ -111,9 +116,13 @@ pub(crate) fn spec(input: &Input<'_>) -> Result<Spec, SpecError> {
 fn linux(input: &Input<'_>, capabilities: &capabilities::Set) -> Result<Linux, SpecError> {
     let paths =
         |paths: &[&str]| (!input.lifted.paths).then(|| paths.iter().map(|p| (*p).to_owned()).collect());
+    let kinds = NAMESPACES.into_iter().chain(input.users.map(|_| LinuxNamespaceType::User));
+    let mappings = input.users.map(|range| vec![mapping(range)]);
     let mut linux = Linux::default();
     let _ = linux
-        .set_namespaces(Some(NAMESPACES.map(namespace).to_vec()))
+        .set_namespaces(Some(kinds.map(namespace).collect()))
+        .set_uid_mappings(mappings.clone())
+        .set_gid_mappings(mappings)
         .set_resources(resources::resources(input)?)
         .set_seccomp(seccomp::filter(input, capabilities)?)
         .set_devices(None)
@@ -126,6 +135,13 @@ fn namespace(typ: LinuxNamespaceType) -> LinuxNamespace {
     let mut namespace = LinuxNamespace::default();
     let _ = namespace.set_typ(typ);
     namespace
+}
+
+fn mapping(range: IdRange) -> LinuxIdMapping {
+    let mapping =
+        LinuxIdMappingBuilder::default().container_id(0_u32).host_id(range.first).size(range.count).build();
+    // All fields are given. (An empty mapping would be refused by the stage1.)
+    mapping.unwrap_or_default()
 }
 
 fn annotations(input: &Input<'_>) -> HashMap<String, String> {

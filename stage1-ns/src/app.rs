@@ -6,12 +6,16 @@
 
 mod confine;
 mod record;
+mod tree;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use oci_spec::runtime::Spec;
 use pod::attempt::{AppDir, AttemptDir};
+use pod::bundle::ImageRef;
 use pod::launch::Launcher;
+use pod::sandbox::Sandbox;
 use pod::stage1::{Backoff, ENV_BACKOFF};
 use pod::{AppName, PodDir};
 use rustix::fs::Mode;
@@ -19,9 +23,12 @@ use rustix::process::Pid;
 use stage1::channel::{self, Event, ParentEnd};
 use stage1::failure::Failure;
 use stage1::limits::AppGroups;
+use stage1::mounts::Planned;
 use stage1::namespaces::OwnNamespaces;
+use stage1::relay::Pipes;
 use stage1::tether::Tether;
-use stage1::{backoff, commentary, outputs, own_executable, sandbox, seccomp, unsupported};
+use stage1::user_namespace::PodUsers;
+use stage1::{backoff, commentary, outputs, own_executable, resource_limits, sandbox, seccomp, unsupported};
 use sys::clone::Parent;
 use sys::notify::Notifier;
 
@@ -33,13 +40,14 @@ pub(crate) fn app(pod: &PodDir, name: &AppName) -> Result<(), Failure> {
     own_executable::ensure_read_only()?;
     let launch =
         pod.launch()?.ok_or_else(|| Failure::other("the pod has no launch.json: it was not launched"))?;
+    let sandbox = pod.sandbox()?;
     let tether = Tether::to(launch.launcher)?;
     // Modes of what is made are exact from here on; the app gets its own mask.
     let _ = rustix::process::umask(Mode::empty());
     let app = pod.app(name)?;
     let attempts = app.attempts()?;
     let attempt = app.begin()?;
-    let start = Start { pod, app: &app, attempt: &attempt, launcher: launch.launcher, tether };
+    let start = Start { pod, app: &app, attempt: &attempt, launcher: launch.launcher, tether, sandbox };
     let result = wait_for_turn(&attempts).and_then(|()| start.run());
     if let Err(failure) = &result {
         // The failure is told on stderr in any case; a record that cannot be written must not hide it.
@@ -79,6 +87,7 @@ struct Start<'a> {
     attempt: &'a AttemptDir,
     launcher: Launcher,
     tether: Tether,
+    sandbox: Option<Sandbox>,
 }
 
 impl Start<'_> {
@@ -90,19 +99,43 @@ impl Start<'_> {
         let own = OwnNamespaces::of(linux.and_then(|l| l.namespaces().as_deref()))?;
         // Compiling, or finding what was compiled, happens in the host's tree.
         let filter = linux.and_then(|l| l.seccomp().as_ref()).map(seccomp::Filter::of).transpose()?;
-        record::make_layer(self.attempt)?;
+        let users = PodUsers::of(&config, self.pod, self.sandbox.as_ref())?;
+        record::make_layer(self.attempt, users.as_ref().map(PodUsers::range))?;
         let pipes = outputs::pipes(&config, self.pod.id(), self.app.name(), self.launcher)?;
-        if let Some(sandbox) = self.pod.sandbox()? {
-            sandbox::join(&sandbox)?;
-        }
+        self.sandbox.as_ref().map_or(Ok(()), sandbox::join)?;
         let groups = self.limits(linux)?;
+        let enter = |users| self.enter(users, &config, &image, pipes.as_ref());
+        let staged = users.as_ref().map(enter).transpose()?;
         own.unshare_pid()?;
 
         commentary::say(format_args!("attempt {} of {}", self.attempt.number(), self.app.name()));
-        let plan = Plan { start: self, config: &config, image: &image, own, filter, pipes };
+        let users = users.as_ref();
+        let plan = Plan { start: self, config: &config, image: &image, own, filter, pipes, users, staged };
         let (pid, channel) = channel::spawn(Parent::CallersParent, |end| confine::become_app(plan, &end))?;
         groups.map_or(Ok(()), |groups| groups.limit())?;
         self.see_through(pid, &channel, notifier.as_ref())
+    }
+
+    /// Does what only the host's root can do for an app in the pod's user namespace, and moves into that.
+    fn enter<'a>(
+        &self,
+        users: &PodUsers,
+        config: &'a Spec,
+        image: &ImageRef,
+        pipes: Option<&Pipes>,
+    ) -> Result<Planned<'a>, Failure> {
+        let range = users.range();
+        commentary::say(format_args!("enter the user namespace of ids {}+{}", range.first, range.count));
+        outputs::give_to_root(range, pipes)?;
+        if let Some(process) = config.process() {
+            confine::with_host_privileges(process)?;
+            resource_limits::raise(process.rlimits().as_deref().unwrap_or_default())?;
+        }
+        let staged = tree::stage(self, config, image, users)?;
+        users.enter()?;
+        // The change of credentials may have cleared the signal.
+        self.tether.arm_in_child()?;
+        Ok(staged)
     }
 
     /// In a direct pod the limits are control groups of our own; systemd has set a unit's.

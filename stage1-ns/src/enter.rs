@@ -24,7 +24,7 @@ use stage1::running::Running;
 use stage1::seccomp::Filter;
 use stage1::users::{self, GROUP_ANNOTATION, USER_ANNOTATION};
 use stage1::verbs::{Entry, Terminal};
-use stage1::{commentary, control_group, null_device, own_executable, resource_limits};
+use stage1::{commentary, control_group, null_device, own_executable, resource_limits, user_namespace};
 use sys::clone::Parent;
 
 use relay::Relay;
@@ -42,6 +42,9 @@ pub(crate) fn enter(pod: &PodDir, app: &AppName, entry: &Entry) -> Result<u8, Fa
 
     commentary::say(format_args!("join process {}", running.pid()));
     join(&running, &config)?;
+    if user_namespace::is_wanted(&config) {
+        user_namespace::become_root()?;
+    }
     own_executable::hide()?;
     let pty = match entry.terminal {
         Terminal::Own => Some(Pty::open()?),
@@ -84,7 +87,14 @@ fn join(running: &Running, config: &Spec) -> Result<(), Failure> {
             .map_err(|e| Failure::other(format!("open /proc: {e}")))?;
         resource_limits::set_oom_score(proc, score)?;
     }
-    let kinds = ThreadNameSpaceType::MOUNT
+    let rlimits = config.process().as_ref().and_then(|p| p.rlimits().as_deref()).unwrap_or_default();
+    resource_limits::raise(rlimits)?;
+    let users = match user_namespace::is_wanted(config) {
+        true => ThreadNameSpaceType::USER,
+        false => ThreadNameSpaceType::empty(),
+    };
+    let kinds = users
+        | ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::PROCESS_ID
         | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION

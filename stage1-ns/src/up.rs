@@ -22,7 +22,7 @@ pub(crate) fn up(pod: &PodDir) -> Result<(), Failure> {
     let notifier = Notifier::from_env()?
         .ok_or_else(|| Failure::other("NOTIFY_SOCKET is not set: nobody would keep the pod's namespaces"))?;
 
-    let made = sandbox::make(&launch)?;
+    let made = sandbox::make(&launch, pod.users()?)?;
     if let Some(lock) = &lock {
         store(&notifier, FDNAME_LOCK, lock)?;
     }

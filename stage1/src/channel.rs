@@ -124,7 +124,16 @@ impl ParentEnd {
         })
     }
 
-    /// Lets the child become the program.
+    /// Waits for the child to say that it is ready, and nothing else.
+    pub fn wait_until_ready(&self) -> Result<(), Failure> {
+        match self.receive()? {
+            Event::Ready => Ok(()),
+            Event::Failed(failure) => Err(failure),
+            Event::Closed => Err(Failure::other("a process of the stage1 was killed")),
+        }
+    }
+
+    /// Lets the child go on.
     pub fn go(&self) -> Result<(), ChannelError> {
         match rustix::net::send(&self.0, &[GO], SendFlags::NOSIGNAL) {
             // It is gone already; the next event tells.

@@ -10,6 +10,8 @@
 //! 3. in the app's tree: [`resource_limits`], [`program`] (working directory), [`credentials`] with [`capabilities`]
 //!    and [`seccomp`], and [`program`] again, which executes.
 //!
+//! In a pod with a [`user_namespace`], roots and volumes come before everything in 2 ([`staging`]): they need the host's root.
+//!
 //! [`verbs`] calls the stage1, [`failure`] is how every step fails, [`unsupported`] what is refused before the first.
 //!
 //! Three rules hold throughout. The image, the volumes and other apps are hostile: files in an app's root are found and
@@ -40,9 +42,11 @@ pub mod rootfs;
 pub mod running;
 pub mod sandbox;
 pub mod seccomp;
+pub mod staging;
 pub mod sysctls;
 pub mod target;
 pub mod tether;
 pub mod unsupported;
+pub mod user_namespace;
 pub mod users;
 pub mod verbs;

@@ -13,6 +13,8 @@ pub struct MountOptions {
     pub attributes: Change,
     /// Attributes of the mount and all below it (`rro`, …).
     pub recursive: Change,
+    /// `idmap` or `ridmap`, and how far: the source's ids are those of the pod's user namespace.
+    pub id_map: Option<Reach>,
     /// Propagation; `rprivate` when nothing is said.
     pub propagation: Change,
     /// What is left: options of the file system, `key` or `key=value`.
@@ -74,21 +76,28 @@ const PROPAGATION: &[(&str, MountPropagationFlags, Reach)] = &[
     ("runbindable", MountPropagationFlags::UNBINDABLE, Reach::Tree),
 ];
 
-const UNSUPPORTED: &[&str] = &["remount", "tmpcopyup", "idmap", "ridmap", "copy-symlink"];
+const UNSUPPORTED: &[&str] = &["remount", "tmpcopyup", "copy-symlink"];
+
+impl Default for MountOptions {
+    /// Options that change nothing.
+    fn default() -> Self {
+        Self {
+            bind: None,
+            attributes: Change::new(Reach::Mount),
+            recursive: Change::new(Reach::Tree),
+            id_map: None,
+            propagation: Change::new(Reach::Tree),
+            data: Vec::new(),
+        }
+    }
+}
 
 impl MountOptions {
     /// Parses the list of a mount. A later option overrides an earlier one.
     pub fn parse<S: AsRef<str>>(options: impl IntoIterator<Item = S>) -> Result<Self, OptionError> {
-        let mut parsed = Self {
-            bind: None,
-            attributes: Change::new(Reach::Mount),
-            recursive: Change::new(Reach::Tree),
-            propagation: Change {
-                propagation: Some(MountPropagationFlags::PRIVATE),
-                ..Change::new(Reach::Tree)
-            },
-            data: Vec::new(),
-        };
+        let propagation =
+            Change { propagation: Some(MountPropagationFlags::PRIVATE), ..Change::new(Reach::Tree) };
+        let mut parsed = Self { propagation, ..Self::default() };
         for option in options {
             parsed.add(option.as_ref())?;
         }
@@ -107,6 +116,8 @@ impl MountOptions {
             "" | "defaults" | "async" | "nomand" | "nolazytime" => return Ok(()),
             "bind" => self.bind = Some(Reach::Mount),
             "rbind" => self.bind = Some(Reach::Tree),
+            "idmap" => self.id_map = Some(Reach::Mount),
+            "ridmap" => self.id_map = Some(Reach::Tree),
             _ => return self.add_attribute(option),
         }
         Ok(())
@@ -194,6 +205,13 @@ mod tests {
         );
         assert_eq!(parse("rbind,rshared").propagation.propagation, Some(MountPropagationFlags::SHARED));
         assert_eq!(parse("bind,slave").propagation.reach, Reach::Mount);
+    }
+
+    #[test]
+    fn ids_are_mapped_where_that_is_asked_for() {
+        let reach = |options| parse(options).id_map;
+        assert_eq!((reach("bind,idmap"), reach("rbind,ridmap,ro")), (Some(Reach::Mount), Some(Reach::Tree)));
+        assert_eq!(reach("rbind,rw"), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod bind;
 mod control_groups;
 mod filesystem;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
@@ -17,9 +17,10 @@ use rustix::fs::OFlags;
 use rustix::mount::{MountAttrFlags, MoveMountFlags};
 
 use crate::devices::DeviceAccess;
-use crate::failure::StepError;
+use crate::failure::{Failure, StepError};
 use crate::mount_options::{MountOptions, OptionError};
 use crate::rootfs::Root;
+use crate::staging::{Staged, Staging, StagingError};
 use crate::target::{self, Kind};
 
 /// A mount of `config.json` could not be made.
@@ -54,6 +55,20 @@ pub enum MountError {
         /// Why.
         source: std::io::Error,
     },
+    /// The ids of what shall be bound cannot be mapped: its files would be nobody's.
+    #[error(
+        "give {origin}, which is to be mounted on {target}, to the pod's users: the kernel cannot map ids on its file \
+         system; use ext4, xfs, btrfs, tmpfs since Linux 6.3, an \"empty\" volume, or no --private-users",
+        origin = .origin.display(), target = .target.display()
+    )]
+    MapIds {
+        /// What.
+        origin: PathBuf,
+        /// Where to.
+        target: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The kernel refused.
     #[error("mount {kind} on {target}", target = .target.display())]
     Mount {
@@ -64,6 +79,9 @@ pub enum MountError {
         /// Why.
         source: std::io::Error,
     },
+    /// It lies in the staging area still.
+    #[error("mount {target}: it was not taken from the staging area", target = .0.display())]
+    Staged(PathBuf),
     /// The control groups of this process could not be read.
     #[error("mount the control groups on {target}", target = .target.display())]
     ControlGroups {
@@ -99,6 +117,15 @@ pub enum Dev {
     Foreign,
 }
 
+/// What the mounts of an app depend on besides its config.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// Whether device nodes shall be devices.
+    pub devices: DeviceAccess,
+    /// The pod's user namespace.
+    pub users: Option<BorrowedFd<'a>>,
+}
+
 /// The mounts of a config, understood, and what they bind opened.
 #[derive(Debug)]
 pub struct Planned<'a> {
@@ -115,6 +142,7 @@ struct Step<'a> {
 #[derive(Debug)]
 enum What<'a> {
     Bind(OwnedFd),
+    Staged(Staged),
     ControlGroups,
     FileSystem { kind: &'a str, source: &'a Path },
 }
@@ -123,9 +151,35 @@ impl<'a> Planned<'a> {
     /// Parses the list, and opens what is to be bound while the mounts still belong to the host's peer groups: a volume
     /// that shall go on exchanging mounts with the host could not do so later. Relative sources are relative to
     /// `bundle`, as the runtime-spec says.
-    pub fn of(mounts: &'a [Mount], bundle: &Path, devices: DeviceAccess) -> Result<Self, MountError> {
-        let steps = mounts.iter().map(|mount| Step::of(mount, bundle, devices)).collect::<Result<_, _>>()?;
-        Ok(Self { steps })
+    pub fn of(
+        mounts: &'a [Mount],
+        bundle: &Path,
+        circumstances: Circumstances<'_>,
+    ) -> Result<Self, MountError> {
+        let step = |mount| Step::of(mount, bundle, circumstances);
+        Ok(Self { steps: mounts.iter().map(step).collect::<Result<_, _>>()? })
+    }
+
+    /// Leaves everything that is bound in the staging area, as restricted as it shall be.
+    pub fn stage(&mut self, staging: &mut Staging) -> Result<(), Failure> {
+        for step in &mut self.steps {
+            let What::Bind(tree) = &step.what else { continue };
+            bind::restrict(tree, &step.options).map_err(|e| step.refused("bind", e))?;
+            step.options =
+                MountOptions { data: std::mem::take(&mut step.options.data), ..Default::default() };
+            step.what = What::Staged(staging.put(tree)?);
+        }
+        Ok(())
+    }
+
+    /// Takes it from there.
+    pub fn take_staged(&mut self) -> Result<(), StagingError> {
+        for step in &mut self.steps {
+            if let What::Staged(staged) = &step.what {
+                step.what = What::Bind(staged.take()?);
+            }
+        }
+        Ok(())
     }
 
     /// Makes the mounts.
@@ -139,6 +193,7 @@ impl<'a> Planned<'a> {
                         mounted.dev = Dev::Foreign;
                     }
                 }
+                What::Staged(_) => return Err(MountError::Staged(target.to_owned())),
                 What::ControlGroups => drop(control_groups::mount(root, target, &options)?),
                 What::FileSystem { kind, source } => {
                     let made = filesystem::mount(root, kind, source, target, &options)?;
@@ -155,18 +210,22 @@ impl<'a> Planned<'a> {
 }
 
 impl<'a> Step<'a> {
-    fn of(mount: &'a Mount, bundle: &Path, devices: DeviceAccess) -> Result<Self, MountError> {
+    fn refused(&self, kind: &str, e: rustix::io::Errno) -> MountError {
+        MountError::Mount { kind: kind.to_owned(), target: self.target.to_owned(), source: e.into() }
+    }
+
+    fn of(mount: &'a Mount, bundle: &Path, circumstances: Circumstances<'_>) -> Result<Self, MountError> {
         let target = mount.destination();
         let mut options = MountOptions::parse(mount.options().iter().flatten())
             .map_err(|source| MountError::Options { target: target.clone(), source })?;
         let kind = mount.typ().as_deref().unwrap_or("none");
         let what = if kind == "bind" || options.bind.is_some() {
-            What::Bind(bind::open(&bundle.join(source_of(mount)), target, &mut options, devices)?)
+            What::Bind(bind::open(&bundle.join(source_of(mount)), target, &mut options, circumstances)?)
         } else if matches!(kind, "cgroup" | "cgroup2") {
             What::ControlGroups
         } else {
             // Terminals are devices that the kernel makes; nobody can make others there.
-            if devices == DeviceAccess::Closed && kind != "devpts" {
+            if circumstances.devices == DeviceAccess::Closed && kind != "devpts" {
                 options.attributes.set |= MountAttrFlags::MOUNT_ATTR_NODEV;
             }
             What::FileSystem { kind, source: source_of(mount) }

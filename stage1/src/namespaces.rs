@@ -1,6 +1,6 @@
 //! Which namespaces an app has of its own, and entering them.
 //!
-//! `net`, `ipc` and `uts` are the pod's (see [`crate::sandbox`]); `mount`, `pid` and `cgroup` are the app's. A config
+//! `net`, `ipc`, `uts` and `user` are the pod's (see [`crate::sandbox`], [`crate::user_namespace`]); `mount`, `pid` and `cgroup` are the app's. A config
 //! that leaves `pid` or `cgroup` out of `linux.namespaces` shares the host's; a mount namespace is never left out.
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
@@ -47,9 +47,6 @@ impl OwnNamespaces {
         if list.iter().any(|n| n.path().is_some()) {
             return Err(NamespacesError::Unsupported("joining a namespace by its path is not supported"));
         }
-        if has(LinuxNamespaceType::User) {
-            return Err(NamespacesError::Unsupported("user namespaces are not supported yet"));
-        }
         if has(LinuxNamespaceType::Time) {
             return Err(NamespacesError::Unsupported("time namespaces are not supported yet"));
         }
@@ -69,6 +66,11 @@ impl OwnNamespaces {
         let cgroup = if self.cgroup { Kind::CONTROL_GROUP } else { Kind::empty() };
         sys::namespace::unshare(Kind::MOUNT | cgroup).map_err(|e| NamespacesError::Unshare(e.into()))
     }
+}
+
+/// Moves the calling process into a mount namespace for what is mounted before the app's own is made.
+pub fn unshare_mount_for_staging() -> Result<(), NamespacesError> {
+    sys::namespace::unshare(Kind::MOUNT).map_err(|e| NamespacesError::Unshare(e.into()))
 }
 
 /// From here on nothing that is mounted reaches the host. What the host mounts still arrives, for volumes that ask for
@@ -96,6 +98,7 @@ mod tests {
         assert_eq!(OwnNamespaces::of(None).unwrap(), OwnNamespaces { pid: true, cgroup: true });
         let of = |kinds| OwnNamespaces::of(Some(&list(kinds)));
         assert_eq!(of(&[T::Mount, T::Pid]).unwrap(), OwnNamespaces { pid: true, cgroup: false });
-        assert!(of(&[T::Pid, T::User]).is_err());
+        assert_eq!(of(&[T::User]).unwrap(), OwnNamespaces { pid: false, cgroup: false });
+        assert!(of(&[T::Pid, T::Time]).is_err());
     }
 }

@@ -9,6 +9,7 @@
 
 use oci_spec::runtime::Spec;
 use pod::launch::Launcher;
+use pod::users::IdRange;
 use pod::{AppName, PodId, unit};
 use rustix::fs::{Gid, Uid};
 use rustix::stdio;
@@ -51,6 +52,13 @@ pub fn connect(
         None => connect_outputs(app.as_str(), &unit_of(pod, app, launcher), launcher),
     };
     connected.map_err(|e| OutputError(e.into()))
+}
+
+/// Gives pipes that are the calling process's stdout and stderr, and those that will be the app's, to the root of the pod's
+/// user namespace, from where [`give_to`] passes them on: what belongs to somebody outside cannot be given away inside.
+pub fn give_to_root(range: IdRange, pipes: Option<&Pipes>) -> Result<(), OutputError> {
+    give_to(range.first, range.first)?;
+    pipes.map_or(Ok(()), |pipes| pipes.give_to(range.first, range.first)).map_err(|e| OutputError(e.into()))
 }
 
 /// Gives pipes that are the calling process's stdout and stderr to the app's user: as `/dev/stdout` they are opened anew,

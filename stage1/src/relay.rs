@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::Spec;
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::pipe::PipeFlags;
@@ -74,6 +75,13 @@ pub fn start(identifier: &str, unit: &str) -> Result<Pipes, RelayError> {
 }
 
 impl Pipes {
+    /// Gives them to a user and a group.
+    pub(crate) fn give_to(&self, uid: u32, gid: u32) -> rustix::io::Result<()> {
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        rustix::fs::fchown(&self.stdout, uid, gid)?;
+        rustix::fs::fchown(&self.stderr, uid, gid)
+    }
+
     /// Makes them the calling process's stdout and stderr.
     pub fn install(&self) -> rustix::io::Result<()> {
         stdio::dup2_stdout(&self.stdout)?;

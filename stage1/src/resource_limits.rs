@@ -54,6 +54,18 @@ pub fn apply(limits: &[PosixRlimit]) -> Result<(), LimitError> {
     limits.iter().try_for_each(set)
 }
 
+/// Raises the hard limits that are lower than what [`apply`] will set: in a user namespace nobody can.
+pub fn raise(limits: &[PosixRlimit]) -> Result<(), LimitError> {
+    for limit in limits {
+        let now = rustix::process::getrlimit(resource(limit.typ()));
+        if now.maximum.is_some_and(|hard| hard < limit.hard()) {
+            let hard = finite(limit.hard());
+            change(limit, Rlimit { current: now.current, maximum: hard })?;
+        }
+    }
+    Ok(())
+}
+
 /// Sets the score by which the kernel chooses a victim when memory is short. `proc`: a procfs that shows this process.
 pub fn set_oom_score(proc: impl AsFd, score: i32) -> Result<(), LimitError> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
@@ -68,14 +80,21 @@ fn set(limit: &PosixRlimit) -> Result<(), LimitError> {
     if soft > hard {
         return Err(LimitError::Crossed { name, soft, hard });
     }
-    let resource = resource(limit.typ());
-    let finite = |value: u64| (value != u64::MAX).then_some(value);
-    match rustix::process::setrlimit(resource, Rlimit { current: finite(soft), maximum: finite(hard) }) {
+    change(limit, Rlimit { current: finite(soft), maximum: finite(hard) })
+}
+
+fn finite(value: u64) -> Option<u64> {
+    (value != u64::MAX).then_some(value)
+}
+
+fn change(limit: &PosixRlimit, to: Rlimit) -> Result<(), LimitError> {
+    let (name, resource) = (limit.typ().to_string(), resource(limit.typ()));
+    match rustix::process::setrlimit(resource, to) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::PERM) => {
             let inherited = rustix::process::getrlimit(resource).maximum;
             let inherited = inherited.map_or("unlimited".to_owned(), |n| n.to_string());
-            Err(LimitError::Raise { name, hard, inherited })
+            Err(LimitError::Raise { name, hard: limit.hard(), inherited })
         }
         Err(e) => Err(LimitError::Set { name, source: e.into() }),
     }

@@ -5,6 +5,11 @@
 //!
 //! `lowerdir=` has room for a page of text. The layers' trees are opened first, and named by their descriptors, relative
 //! to `/proc/self/fd`: the longest image that the formats allow (127 layers) needs half a kilobyte.
+//!
+//! For a pod with a user namespace each layer is shown with mapped ids, over itself, in the mount namespace that the root is
+//! mounted in: the trees are the same for everybody, and nothing in them is changed. The overlay is mounted by the
+//! host's root in any case: who mounts it in a user namespace is not shown the `trusted.` attributes by which layers hide
+//! what is below them.
 
 use std::ffi::CString;
 use std::fmt::Write as _;
@@ -14,11 +19,12 @@ use std::path::{Path, PathBuf};
 use pod::stage1::status;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountAttrFlags, MountFlags};
+use rustix::mount::{MountAttrFlags, MountFlags, OpenTreeFlags};
 use sys::mount_attributes::{self, Change, Reach};
 
 use crate::devices::DeviceAccess;
 use crate::failure::StepError;
+use crate::mounts::attach;
 
 /// The root could not be mounted.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +32,17 @@ pub enum RootError {
     /// A layer's tree cannot be opened: the image is gone or damaged.
     #[error("open the image layer {path}", path = .path.display())]
     Layer {
+        /// The tree.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A layer's tree cannot be shown with other ids.
+    #[error(
+        "map the ids of the image layer {path}: the kernel cannot do that on this file system; for --private-users the \
+         data directory has to be on ext4, xfs, btrfs, or on tmpfs since Linux 6.3", path = .path.display()
+    )]
+    MapIds {
         /// The tree.
         path: PathBuf,
         /// Why.
@@ -73,6 +90,8 @@ pub struct RootParts<'a> {
     pub target: &'a Path,
     /// Whether device nodes in the root shall be devices.
     pub devices: DeviceAccess,
+    /// The user namespace whose ids the layers are shown with.
+    pub users: Option<BorrowedFd<'a>>,
 }
 
 /// A mounted root.
@@ -90,11 +109,15 @@ impl AsFd for Root {
 impl Root {
     /// Mounts the overlay and opens it.
     pub fn mount(parts: &RootParts<'_>) -> Result<Self, RootError> {
-        let layers = open_layers(parts.layers)?;
+        let mut layers = open_layers(parts.layers)?;
+        if let Some(users) = parts.users {
+            layers.iter_mut().try_for_each(|layer| layer.map_ids(users))?;
+        }
         let (upper, work) = (open_dir(&parts.attempt.join("upper"))?, open_dir(&parts.attempt.join("work"))?);
         let target = open_dir(parts.target)?;
         // An image without layers is an empty root: the target is an empty directory.
-        let lower = if layers.is_empty() { vec![&target] } else { layers.iter().rev().collect() };
+        let lower =
+            if layers.is_empty() { vec![&target] } else { layers.iter().rev().map(|l| &l.fd).collect() };
         let flags = match parts.devices {
             DeviceAccess::Closed => MountFlags::NODEV,
             DeviceAccess::Open => MountFlags::empty(),
@@ -118,12 +141,36 @@ impl Root {
 
 /// Opens the layers, bottom first. overlayfs refuses a tree that occurs twice; the lower one is hidden by the upper one
 /// anyway.
-fn open_layers(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, RootError> {
+fn open_layers(paths: &[PathBuf]) -> Result<Vec<Layer<'_>>, RootError> {
     let visible = paths.iter().enumerate().filter(|(i, path)| !paths.iter().skip(i + 1).any(|p| p == *path));
-    let open = |(_, path): (usize, &PathBuf)| {
-        open_path(path).map_err(|e| RootError::Layer { path: path.clone(), source: e.into() })
-    };
-    visible.map(open).collect()
+    visible.map(|(_, path)| Layer::open(path)).collect()
+}
+
+/// A layer's tree, opened.
+#[derive(Debug)]
+struct Layer<'a> {
+    path: &'a Path,
+    fd: OwnedFd,
+}
+
+impl<'a> Layer<'a> {
+    fn open(path: &'a Path) -> Result<Self, RootError> {
+        let fd = open_path(path).map_err(|e| RootError::Layer { path: path.to_owned(), source: e.into() })?;
+        Ok(Self { path, fd })
+    }
+
+    /// Puts a mount of the tree with mapped ids over it. (Linux before 6.15 takes no layer that is mounted nowhere.)
+    fn map_ids(&mut self, users: BorrowedFd<'_>) -> Result<(), RootError> {
+        let error = |e: Errno| RootError::Layer { path: self.path.to_owned(), source: e.into() };
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let tree = rustix::mount::open_tree(&self.fd, "", flags).map_err(error)?;
+        mount_attributes::map_ids(&tree, users, Reach::Mount)
+            .map_err(|e| RootError::MapIds { path: self.path.to_owned(), source: e.into() })?;
+        attach(&tree, &self.fd).map_err(error)?;
+        self.fd = tree;
+        Ok(())
+    }
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd, RootError> {
@@ -189,8 +236,9 @@ mod tests {
         let [a, b] = ["a", "b"].map(|n| tmp.path().join(n));
         std::fs::create_dir(&a).unwrap();
         std::fs::create_dir(&b).unwrap();
-        let opened = open_layers(&[a.clone(), b.clone(), a.clone()]).unwrap();
-        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
+        let paths = [a.clone(), b.clone(), a.clone()];
+        let opened = open_layers(&paths).unwrap();
+        let inode = |layer: &Layer<'_>| rustix::fs::fstat(&layer.fd).unwrap().st_ino;
         let of = |p: &Path| rustix::fs::stat(p).unwrap().st_ino;
         assert_eq!(opened.iter().map(inode).collect::<Vec<_>>(), [of(&b), of(&a)]);
     }

@@ -1,17 +1,23 @@
-//! The namespaces that the apps of a pod share: network, IPC, and host name.
+//! The namespaces that the apps of a pod share: network, IPC, host name, and users.
 //!
 //! `up` makes them and hands them to its launcher, who keeps them alive by holding descriptors; an app joins them through
-//! those (`docs/pod-directory.md`, `sandbox.json`).
+//! those (`docs/pod-directory.md`, `sandbox.json`). A pod with users of its own has a user namespace, too, which owns the
+//! others: a child makes them in it, because whoever is in a user namespace has no power outside any more.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use pod::launch::{Ipc, Launch, Net};
 use pod::sandbox::{Held, Kind, Sandbox};
+use pod::users::IdRange;
 use rustix::fs::{Mode, OFlags};
+use rustix::process::WaitOptions;
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
+use sys::clone::Parent;
 
+use crate::channel::{self, ChildEnd};
 use crate::failure::{Failure, StepError};
+use crate::user_namespace;
 
 /// The sandbox could not be made or joined.
 #[derive(Debug, thiserror::Error)]
@@ -47,21 +53,62 @@ impl StepError for SandboxError {}
 /// Namespaces that have been made: kind and descriptor.
 pub type Made = Vec<(Kind, OwnedFd)>;
 
-/// Makes the namespaces that the launch asks for, and configures them. The calling process moves into them.
-pub fn make(launch: &Launch) -> Result<Made, SandboxError> {
-    let step = |act| move |e: rustix::io::Errno| SandboxError::Make { act, source: e.into() };
+/// Makes the namespaces that the launch asks for, and configures them. The calling process moves into them; with
+/// `users`, it does not.
+pub fn make(launch: &Launch, users: Option<IdRange>) -> Result<Made, Failure> {
+    match users {
+        None => Ok(make_here(launch)?),
+        Some(range) => make_owned(launch, range),
+    }
+}
+
+fn make_here(launch: &Launch) -> Result<Made, SandboxError> {
     let kinds = kinds(launch);
+    unshare_and_configure(launch, &kinds)?;
+    kinds.into_iter().map(|kind| Ok((kind, open(kind, "thread-self")?))).collect()
+}
+
+/// Makes the user namespace, and the others in it.
+fn make_owned(launch: &Launch, range: IdRange) -> Result<Made, Failure> {
+    let kinds = kinds(launch);
+    let (pid, channel) = channel::spawn(Parent::Caller, |end| match own(launch, &kinds, &end) {
+        Ok(()) => sys::clone::exit_now(0),
+        Err(failure) => failure,
+    })?;
+    let process = pid.as_raw_nonzero().to_string();
+    channel.wait_until_ready()?;
+    user_namespace::write_maps(&process, range)?;
+    channel.go()?;
+    channel.wait_until_ready()?;
+    let all = kinds.into_iter().chain([Kind::User]);
+    let made = all.map(|kind| Ok((kind, open(kind, &process)?))).collect::<Result<_, SandboxError>>()?;
+    channel.go()?;
+    let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()))
+        .map_err(step("wait for who made the pod's namespaces"))?;
+    Ok(made)
+}
+
+/// What the child does. The namespaces are made by the user namespace's root: what is in them is then root's, too.
+fn own(launch: &Launch, kinds: &[Kind], end: &ChildEnd) -> Result<(), Failure> {
+    sys::namespace::unshare(ThreadNameSpaceType::USER).map_err(step("make the pod's user namespace"))?;
+    end.ready()?;
+    user_namespace::become_root()?;
+    unshare_and_configure(launch, kinds)?;
+    Ok(end.ready()?)
+}
+
+fn unshare_and_configure(launch: &Launch, kinds: &[Kind]) -> Result<(), SandboxError> {
     let flags = kinds.iter().fold(ThreadNameSpaceType::empty(), |flags, kind| flags | thread_kind(*kind));
     sys::namespace::unshare(flags).map_err(step("make the pod's namespaces"))?;
     if kinds.contains(&Kind::Net) {
         sys::network::loopback_up()
             .map_err(|source| SandboxError::Make { act: "bring the loopback interface up", source })?;
     }
-    rustix::system::sethostname(launch.hostname.as_bytes()).map_err(step("set the pod's host name"))?;
-    kinds
-        .into_iter()
-        .map(|kind| Ok((kind, open_own(kind).map_err(step("open the pod's namespaces"))?)))
-        .collect()
+    rustix::system::sethostname(launch.hostname.as_bytes()).map_err(step("set the pod's host name"))
+}
+
+fn step(act: &'static str) -> impl Fn(rustix::io::Errno) -> SandboxError {
+    move |e| SandboxError::Make { act, source: e.into() }
 }
 
 /// Looks up where the launcher keeps the namespaces.
@@ -77,9 +124,10 @@ pub fn held(made: &Made, holder: u32) -> Result<Sandbox, Failure> {
     Ok(Sandbox { holder, namespaces })
 }
 
-/// Moves the calling process into the pod's namespaces.
+/// Moves the calling process into the pod's namespaces, all but the user namespace: that is the last thing that a process
+/// with work to do outside can do, see [`user_namespace`].
 pub fn join(sandbox: &Sandbox) -> Result<(), Failure> {
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::User) {
         let Some(fd) = sandbox.open(kind)? else { continue };
         rustix::thread::move_into_link_name_space(fd.as_fd(), Some(link_kind(kind)))
             .map_err(|e| SandboxError::Join { kind: kind.as_str(), source: e.into() })?;
@@ -94,9 +142,10 @@ fn kinds(launch: &Launch) -> Vec<Kind> {
     net.into_iter().chain(ipc).chain([Kind::Uts]).collect()
 }
 
-fn open_own(kind: Kind) -> rustix::io::Result<OwnedFd> {
-    let path = format!("/proc/thread-self/ns/{}", kind.as_str());
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+fn open(kind: Kind, process: &str) -> Result<OwnedFd, SandboxError> {
+    let path = format!("/proc/{process}/ns/{}", kind.as_str());
+    let opened = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    opened.map_err(step("open the pod's namespaces"))
 }
 
 fn inode(fd: &OwnedFd) -> rustix::io::Result<u64> {
@@ -108,6 +157,7 @@ fn thread_kind(kind: Kind) -> ThreadNameSpaceType {
         Kind::Net => ThreadNameSpaceType::NETWORK,
         Kind::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
         Kind::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+        Kind::User => ThreadNameSpaceType::USER,
     }
 }
 
@@ -116,6 +166,7 @@ fn link_kind(kind: Kind) -> LinkNameSpaceType {
         Kind::Net => LinkNameSpaceType::Network,
         Kind::Ipc => LinkNameSpaceType::InterProcessCommunication,
         Kind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
+        Kind::User => LinkNameSpaceType::User,
     }
 }
 

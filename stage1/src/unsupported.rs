@@ -15,7 +15,7 @@ impl StepError for Unsupported {}
 /// Looks through the config for what would otherwise be ignored. `hostname` is not among it: the host name is the pod's.
 pub fn check(config: &Spec) -> Result<(), Unsupported> {
     let of_process = config.process().as_ref().map_or([("", false); 5], process);
-    let of_linux = config.linux().as_ref().map_or([("", false); 8], linux);
+    let of_linux = config.linux().as_ref().map_or([("", false); 6], linux);
     let top = [
         ("hooks", config.hooks().as_ref().is_some_and(has_hooks)),
         ("domainname", config.domainname().as_ref().is_some_and(|name| !name.is_empty())),
@@ -36,11 +36,9 @@ fn process(process: &Process) -> [(&'static str, bool); 5] {
     ]
 }
 
-fn linux(linux: &Linux) -> [(&'static str, bool); 8] {
+fn linux(linux: &Linux) -> [(&'static str, bool); 6] {
     let is_filled = |list: Option<usize>| list.is_some_and(|n| n > 0);
     [
-        ("linux.uidMappings", is_filled(linux.uid_mappings().as_ref().map(Vec::len))),
-        ("linux.gidMappings", is_filled(linux.gid_mappings().as_ref().map(Vec::len))),
         ("linux.netDevices", is_filled(linux.net_devices().as_ref().map(std::collections::HashMap::len))),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
@@ -83,10 +81,7 @@ mod tests {
             (serde_json::json!({"hooks": {"poststop": hook}}), "hooks"),
             (process(serde_json::json!({"apparmorProfile": "x"})), "process.apparmorProfile"),
             (process(serde_json::json!({"selinuxLabel": "x"})), "process.selinuxLabel"),
-            (
-                serde_json::json!({"linux": {"uidMappings": [{"hostID": 1, "containerID": 0, "size": 1}]}}),
-                "linux.uidMappings",
-            ),
+            (serde_json::json!({"linux": {"timeOffsets": {"monotonic": {"secs": 1}}}}), "linux.timeOffsets"),
             (serde_json::json!({"linux": {"personality": {"domain": "LINUX32"}}}), "linux.personality"),
         ] {
             assert_eq!(config(json), Err(Unsupported(name)));
@@ -95,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_is_empty_asks_for_nothing() {
-        let json = serde_json::json!({"hooks": {"prestart": []}, "hostname": "h", "linux": {"uidMappings": []},
+        let json = serde_json::json!({"hooks": {"prestart": []}, "hostname": "h", "linux": {"timeOffsets": {}},
             "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "apparmorProfile": ""}});
         assert_eq!(config(json), Ok(()));
     }

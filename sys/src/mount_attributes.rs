@@ -1,6 +1,7 @@
-//! mount_setattr(2): attributes and propagation of a mount, or of a whole tree of mounts, through its descriptor.
+//! mount_setattr(2): attributes, propagation and id mapping of a mount, or of a whole tree of mounts, through its
+//! descriptor.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
@@ -46,19 +47,37 @@ pub fn change(fd: impl AsFd, change: &Change) -> rustix::io::Result<()> {
         propagation: change.propagation.map_or(0, |p| p.bits().into()),
         userns_fd: 0,
     };
-    let flags = match change.reach {
+    set(fd.as_fd(), &attributes, change.reach)
+}
+
+/// Maps the ids of a detached mount (open_tree(2)) as `users` does, a user namespace: what the file system says belongs to
+/// user 0 belongs to user 0 of the namespace, and what user 0 of the namespace makes is user 0's on the file system.
+///
+/// # Errors
+/// See mount_setattr(2): `EINVAL` when the file system cannot do it, `EPERM` when the mount is mapped already or is
+/// mounted somewhere, and without CAP_SYS_ADMIN over the file system.
+pub fn map_ids(fd: impl AsFd, users: BorrowedFd<'_>, reach: Reach) -> rustix::io::Result<()> {
+    let users = u64::try_from(users.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    let attributes =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd: users };
+    set(fd.as_fd(), &attributes, reach)
+}
+
+fn set(fd: BorrowedFd<'_>, attributes: &libc::mount_attr, reach: Reach) -> rustix::io::Result<()> {
+    let flags = match reach {
         Reach::Mount => libc::AT_EMPTY_PATH,
         Reach::Tree => libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
     };
     // SAFETY: mount_setattr(2) reads a NUL-terminated path and a `struct mount_attr` of the size given; both outlive
-    // the call, and the empty path with AT_EMPTY_PATH means the descriptor itself.
+    // the call, and the empty path with AT_EMPTY_PATH means the descriptor itself. The descriptor in `userns_fd` is
+    // only looked at, and only with MOUNT_ATTR_IDMAP, for which the caller holds it open.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            fd.as_fd().as_raw_fd(),
+            fd.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<libc::mount_attr>(),
         )
     };
@@ -67,4 +86,24 @@ pub fn change(fd: impl AsFd, change: &Change) -> rustix::io::Result<()> {
 
 fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, Mode, OFlags};
+    use rustix::mount::OpenTreeFlags;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_mapped_by_a_user_namespace_other_than_the_first_only() {
+        let tmp = tempfile::tempdir().unwrap();
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = rustix::mount::open_tree(CWD, tmp.path(), flags).unwrap();
+        let open =
+            |path: &str| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        // The initial namespace maps nothing: the kernel refuses it, and whatever is no namespace.
+        assert_eq!(map_ids(&tree, open("/proc/self/ns/user").as_fd(), Reach::Mount), Err(Errno::PERM));
+        assert_eq!(map_ids(&tree, open("/proc/self/status").as_fd(), Reach::Mount), Err(Errno::INVAL));
+    }
 }

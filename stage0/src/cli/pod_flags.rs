@@ -11,7 +11,7 @@ use super::command::Invocation;
 use super::flag::{Flag, Given, Refused, refused, switch, value, values};
 use super::global::{GLOBAL_FLAGS, insecure};
 use super::values as parse;
-use crate::prepare::{AppRequest, Apps, Content, Request};
+use crate::prepare::{AppRequest, Apps, Content, Request, Users};
 use crate::{spec, stage1};
 
 /// The pod's flags.
@@ -29,7 +29,10 @@ pub(crate) const POD_FLAGS: &[Flag] = &[
         Refused::Value,
         "pods have no network of their own yet; with --net=host the ports of apps are the host's",
     ),
-    refused("private-users", Refused::Switch, "user namespaces are not available yet"),
+    switch(
+        "private-users",
+        "run within a user namespace: root in the pod is nobody on the host; its 65536 ids are nobody else's",
+    ),
     value("pull-policy", "new", "when to pull an image: new, never or update"),
     values("set-env", "environment variable to set for all apps, in the form name=value"),
     values("set-env-file", "path to an environment variables file"),
@@ -108,7 +111,9 @@ pub(crate) fn request(
         None if words.is_empty() => bail!("must provide at least one image or specify the pod manifest"),
         None => Content::Apps(wishes(flags, &words)?),
     };
-    Ok(Request { content, stage1: choose_stage1(flags)?, lifted: insecure(flags)?.lifted, terminal: false })
+    let users = if flags.switch("private-users") { Users::Own } else { Users::Host };
+    let (stage1, lifted) = (choose_stage1(flags)?, insecure(flags)?.lifted);
+    Ok(Request { content, stage1, lifted, users, terminal: false })
 }
 
 /// Whether flags were given that a pod manifest makes meaningless.

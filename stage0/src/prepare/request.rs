@@ -16,8 +16,19 @@ pub(crate) struct Request {
     pub(crate) stage1: pod::stage1::Stage1,
     /// Protections that were given up.
     pub(crate) lifted: Lifted,
+    /// Whose users its users are.
+    pub(crate) users: Users,
     /// Whether the (only) app gets the caller's terminal.
     pub(crate) terminal: bool,
+}
+
+/// Whose users a pod's users are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Users {
+    /// The host's.
+    Host,
+    /// Its own, in a user namespace.
+    Own,
 }
 
 /// What a pod is made of.

@@ -38,7 +38,10 @@ fn etc<'a>(input: &'a Input<'_>) -> impl Iterator<Item = Mount> + 'a {
     ETC.iter().filter(|name| !input.runtime.mounts.iter().any(|m| m.path == format!("/etc/{name}"))).map(
         |name| {
             let source = input.run_dir.join("etc").join(name);
-            mount(&format!("/etc/{name}"), "bind", &source, &["bind", "ro", "nosuid", "nodev", "noexec"])
+            let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
+            let id_map = input.users.map(|_| "idmap");
+            let options: Vec<_> = options.into_iter().chain(id_map).collect();
+            mount(&format!("/etc/{name}"), "bind", &source, &options)
         },
     )
 }
@@ -49,11 +52,11 @@ fn volumes<'a>(input: &'a Input<'_>) -> impl Iterator<Item = Mount> + 'a {
         let volume = m.app_volume.as_ref().or_else(of_pod)?;
         let point = input.app.mount_points.iter().find(|p| p.path == m.path);
         let read_only = m.read_only || volume.read_only.unwrap_or(point.is_some_and(|p| p.read_only));
-        Some(bind(volume, &m.path, read_only, input.run_dir))
+        Some(bind(input, volume, &m.path, read_only))
     })
 }
 
-fn bind(volume: &Volume, path: &str, read_only: bool, run_dir: &Path) -> Mount {
+fn bind(input: &Input<'_>, volume: &Volume, path: &str, read_only: bool) -> Mount {
     let recursive = volume.recursive.unwrap_or(true);
     let mut options = vec![if recursive { "rbind" } else { "bind" }, "rprivate"];
     match (read_only, recursive) {
@@ -62,10 +65,14 @@ fn bind(volume: &Volume, path: &str, read_only: bool, run_dir: &Path) -> Mount {
         (false, _) => options.push("rw"),
     }
     let source = match &volume.kind {
-        VolumeKind::Host { source } => source.into(),
+        VolumeKind::Host { source } => {
+            // The files are the same users' in the pod as on the host. (Empty volumes are made for the pod's users.)
+            options.extend(input.users.map(|_| if recursive { "ridmap" } else { "idmap" }));
+            source.into()
+        }
         VolumeKind::Empty { .. } => {
             options.extend(["nosuid", "nodev"]);
-            run_dir.join("volumes").join(volume.name.as_str())
+            input.run_dir.join("volumes").join(volume.name.as_str())
         }
     };
     mount(path, "bind", &source, &options)

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use pod::manifest::{App, Isolator, PodManifest};
+use pod::users::IdRange;
 use serde_json::{Value, json};
 
 use super::{Input, Lifted, SpecError, spec};
@@ -23,8 +24,12 @@ fn app(mut fields: Value) -> Value {
 }
 
 fn make(pod: &PodManifest, lifted: Lifted) -> Result<Value, SpecError> {
+    Ok(sorted(serde_json::to_value(spec(&input(pod, lifted, None))?).unwrap()))
+}
+
+fn input(pod: &PodManifest, lifted: Lifted, users: Option<IdRange>) -> Input<'_> {
     let runtime = &pod.apps[0];
-    let input = Input {
+    Input {
         pod,
         runtime,
         app: runtime.app.as_ref().unwrap(),
@@ -33,8 +38,8 @@ fn make(pod: &PodManifest, lifted: Lifted) -> Result<Value, SpecError> {
         run_dir: Path::new("/var/lib/rkt/pods/run/UUID"),
         lifted,
         terminal: false,
-    };
-    Ok(sorted(serde_json::to_value(spec(&input)?).unwrap()))
+        users,
+    }
 }
 
 /// Capabilities are a set, written in any order.
@@ -54,6 +59,32 @@ fn golden(name: &str, value: &Value) {
     }
     let expected = std::fs::read_to_string(&path).unwrap();
     assert!(text == expected, "{name} is not what it was:\n{text}");
+}
+
+#[test]
+fn a_pod_with_users_of_its_own() {
+    let volumes = json!([{"name": "h", "kind": "host", "source": "/srv"},
+        {"name": "one", "kind": "host", "source": "/srv", "recursive": false}, {"name": "e", "kind": "empty"}]);
+    let mount = |volume: &str| json!({"volume": volume, "path": format!("/{volume}")});
+    let mounts = json!({"mounts": [mount("h"), mount("one"), mount("e")]});
+    let pod = pod(app(json!({})), json!({"volumes": volumes, "app": mounts}));
+    let make = |users| serde_json::to_value(spec(&input(&pod, Lifted::default(), users)).unwrap()).unwrap();
+    let (own, host) = (make(Some(IdRange { first: 1 << 20, count: 65536 })), make(None));
+    let mapping = json!([{"containerID": 0, "hostID": 1_048_576, "size": 65536}]);
+    assert_eq!((&own["linux"]["uidMappings"], &own["linux"]["gidMappings"]), (&mapping, &mapping));
+    let kinds = |spec: &Value| spec["linux"]["namespaces"].as_array().unwrap().len();
+    assert_eq!((kinds(&own), kinds(&host)), (7, 6));
+    let option = |spec: &Value, path: &str| {
+        let mounts = spec["mounts"].as_array().unwrap();
+        let options = mounts.iter().find(|m| m["destination"] == path).unwrap()["options"].clone();
+        let is_map = |o: &&Value| o.as_str().unwrap().ends_with("idmap");
+        options.as_array().unwrap().iter().find(is_map).map(|o| o.as_str().unwrap().to_owned())
+    };
+    let of = |path| (option(&own, path), option(&host, path));
+    assert_eq!(of("/h"), (Some("ridmap".to_owned()), None));
+    assert_eq!(of("/one"), (Some("idmap".to_owned()), None));
+    assert_eq!(of("/etc/hosts"), (Some("idmap".to_owned()), None));
+    assert_eq!(of("/e"), (None, None), "made for the pod's users already");
 }
 
 #[test]

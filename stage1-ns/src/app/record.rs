@@ -7,21 +7,26 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use pod::attempt::{AttemptDir, Started};
+use pod::users::IdRange;
 use pod::{PodDir, ProcessRef};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::process::Pid;
 use stage1::failure::Failure;
 
 /// The control groups of a direct pod's app, one path per line.
 const GROUPS: &str = "control-groups";
 
-/// Makes the directories of the writable layer. The upper one becomes the app's `/`, with this mode.
-pub(super) fn make_layer(attempt: &AttemptDir) -> Result<(), Failure> {
+/// Makes the directories of the writable layer. The upper one becomes the app's `/`, with this mode, and belongs to the
+/// pod's root.
+pub(super) fn make_layer(attempt: &AttemptDir, users: Option<IdRange>) -> Result<(), Failure> {
     for name in ["upper", "work"] {
         rustix::fs::mkdirat(attempt.fd(), name, Mode::from_raw_mode(0o755))
             .map_err(|e| Failure::other(format!("make the writable layer's {name}: {e}")))?;
     }
-    Ok(())
+    let Some(users) = users else { return Ok(()) };
+    let (uid, gid) = (Uid::from_raw(users.first), Gid::from_raw(users.first));
+    rustix::fs::chownat(attempt.fd(), "upper", Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|e| Failure::other(format!("give the writable layer to the pod's root: {e}")))
 }
 
 /// Writes `started`: the app's process exists, and everything around it.

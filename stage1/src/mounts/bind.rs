@@ -8,9 +8,9 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use sys::mount_attributes::{self, Reach};
 
-use super::{MountError, attach};
+use super::{Circumstances, MountError, attach};
 use crate::devices::DeviceAccess;
-use crate::mount_options::MountOptions;
+use crate::mount_options::{MountOptions, OptionError};
 use crate::rootfs::Root;
 use crate::target::{self, Kind};
 
@@ -19,16 +19,26 @@ pub(super) fn open(
     source: &Path,
     target: &Path,
     options: &mut MountOptions,
-    devices: DeviceAccess,
+    circumstances: Circumstances<'_>,
 ) -> Result<OwnedFd, MountError> {
+    let (origin, target) = (|| source.to_owned(), || target.to_owned());
     let tree = clone_tree(source, options.bind.unwrap_or(Reach::Mount)).map_err(|e| MountError::Source {
-        origin: source.to_owned(),
-        target: target.to_owned(),
+        origin: origin(),
+        target: target(),
         source: e.into(),
     })?;
+    match (options.id_map, circumstances.users) {
+        (None, _) => {}
+        (Some(reach), Some(users)) => mount_attributes::map_ids(&tree, users, reach)
+            .map_err(|e| MountError::MapIds { origin: origin(), target: target(), source: e.into() })?,
+        (Some(_), None) => {
+            let source = OptionError::Unsupported("idmap without a user namespace".to_owned());
+            return Err(MountError::Options { target: target(), source });
+        }
+    }
     // A device that is bound by itself was asked for.
     let is_device = matches!(kind_of(&tree), Ok(FileType::CharacterDevice | FileType::BlockDevice));
-    if devices == DeviceAccess::Closed && !is_device {
+    if circumstances.devices == DeviceAccess::Closed && !is_device {
         options.recursive.set |= MountAttrFlags::MOUNT_ATTR_NODEV;
     }
     Ok(tree)
@@ -67,7 +77,8 @@ fn clone_tree(source: &Path, reach: Reach) -> rustix::io::Result<OwnedFd> {
     rustix::mount::open_tree(CWD, source, flags)
 }
 
-fn restrict(tree: &OwnedFd, options: &MountOptions) -> rustix::io::Result<()> {
+/// Gives the tree its attributes and its propagation.
+pub(super) fn restrict(tree: &OwnedFd, options: &MountOptions) -> rustix::io::Result<()> {
     for change in [&options.attributes, &options.recursive, &options.propagation] {
         if !change.set.is_empty() || !change.clear.is_empty() || change.propagation.is_some() {
             mount_attributes::change(tree, change)?;
