@@ -538,7 +538,6 @@ fn bad_input_gets_a_sentence_and_leaves_nothing() {
         (&["prepare", &image, "--caps-retain=CAP_NOPE"], "CAP_NOPE"),
         (&["prepare", &image, "--memory=1"], "4096"),
         (&["prepare", "--port=http:80", &image], "--port is not supported"),
-        (&["prepare", "--private-users", &image], "--private-users is not supported"),
         (&["prepare", "--stage1-name=kvm-of-tomorrow", &image], "kvm-of-tomorrow"),
         (&["prepare", "--stage1-path=/etc/passwd", &image], "not an executable"),
         (&["prepare", &odd], "odd.json"),

@@ -87,8 +87,10 @@ impl Runtime for Node {
         let text = serde_json::to_vec(&manifest).map_err(std::io::Error::from)?;
         let file = Scratch::write(self.scratch.join(format!("{}.json", desired.uid)), &text)?;
         let overridden = desired.pod.metadata.annotations.as_ref().and_then(|a| a.get(STAGE1_OVERRIDE));
-        let stage1 = overridden.or(self.stage1.as_ref()).map(String::as_str);
-        Ok(self.rkt.prepare(&file.0, stage1).await?)
+        let stage1 = overridden.or(self.stage1.as_ref()).map(|name| format!("--stage1-name={name}"));
+        let users = (desired.spec().host_users == Some(false)).then(|| "--private-users".to_owned());
+        let flags: Vec<String> = stage1.into_iter().chain(users).collect();
+        Ok(self.rkt.prepare(&file.0, &flags).await?)
     }
 
     async fn start(&self, desired: &Desired, id: PodId, apps: &[AppName]) -> Result<(), ActError> {

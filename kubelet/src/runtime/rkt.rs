@@ -121,12 +121,11 @@ impl Rkt {
         self.run("image gc", &words, LONG).await
     }
 
-    /// Makes a pod of the manifest in `file`.
-    pub(crate) async fn prepare(&self, file: &Path, stage1: Option<&str>) -> Result<PodId, RktError> {
+    /// Makes a pod of the manifest in `file`; `flags` are more of the command's own.
+    pub(crate) async fn prepare(&self, file: &Path, flags: &[String]) -> Result<PodId, RktError> {
         let file = format!("--pod-manifest={}", file.display());
-        let stage1 = stage1.map(|name| format!("--stage1-name={name}"));
         let mut arguments = vec!["prepare", "--quiet", &file];
-        arguments.extend(stage1.as_deref());
+        arguments.extend(flags.iter().map(String::as_str));
         let output = self.run("prepare", &arguments, SHORT).await?;
         output.trim().parse().map_err(|_| unexpected("prepare", &output))
     }
@@ -200,7 +199,7 @@ mod tests {
         let absent = Rkt::new(Path::new("/nonexistent/rkt"), data, pulls.clone());
         assert!(matches!(absent.rm(PodId::random()).await, Err(RktError::Spawn { command: "rm", .. })));
         let echo = Rkt::new(Path::new("/bin/echo"), data, pulls.clone());
-        assert!(matches!(echo.prepare(Path::new("/m"), None).await, Err(RktError::Output { .. })));
+        assert!(matches!(echo.prepare(Path::new("/m"), &[]).await, Err(RktError::Output { .. })));
         let no = Rkt::new(Path::new("/bin/false"), data, pulls);
         assert!(matches!(no.fetch("busybox", PullPolicy::Always).await, Err(RktError::Failed { .. })));
     }

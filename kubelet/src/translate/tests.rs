@@ -212,10 +212,12 @@ fn a_pod_says_whose_it_is() {
 fn what_cannot_be_done_is_refused_by_name() {
     let check = |container: Value, spec: Value| unsupported::check(desired(container, spec).spec());
     assert_eq!(check(json!({}), json!({"hostNetwork": true, "hostIPC": true})), Ok(()));
+    assert_eq!(check(json!({}), json!({"hostUsers": false})), Ok(()));
     let of_spec = [
         (json!({"hostPID": true}), "hostPID"),
         (json!({"shareProcessNamespace": true}), "shareProcessNamespace"),
-        (json!({"hostUsers": false}), "hostUsers"),
+        (json!({"hostUsers": false, "hostNetwork": true}), "hostUsers"),
+        (json!({"hostUsers": false, "hostIPC": true}), "hostUsers"),
         (json!({"runtimeClassName": "kvm"}), "runtimeClassName"),
         (json!({"securityContext": {"sysctls": [{"name": "a", "value": "b"}]}}), "sysctls"),
         (json!({"volumes": [{"name": "s", "secret": {"secretName": "x"}}]}), "only hostPath and emptyDir"),

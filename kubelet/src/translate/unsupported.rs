@@ -14,7 +14,8 @@ pub(crate) fn check(spec: &PodSpec) -> Result<(), Refusal> {
     };
     pod(spec.host_pid == Some(true), "hostPID")?;
     pod(spec.share_process_namespace == Some(true), "shareProcessNamespace")?;
-    pod(spec.host_users == Some(false), "hostUsers: false")?;
+    let hosts = spec.host_network == Some(true) || spec.host_ipc == Some(true);
+    pod(spec.host_users == Some(false) && hosts, "hostUsers: false with hostNetwork or hostIPC")?;
     pod(spec.runtime_class_name.is_some(), "runtimeClassName")?;
     pod(spec.resources.is_some(), "resources of the pod as a whole")?;
     pod(spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()), "resourceClaims")?;
