@@ -51,7 +51,8 @@ install: ## Install binaries, units and manuals below $(DESTDIR)$(PREFIX)
 	@test -x $(BUILD)/rkt || { echo "there is no $(BUILD)/rkt; build first: make release" >&2; exit 1; }
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/rkt $(BUILD)/kubelet
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/lib/rkt/stage1 $(BUILD)/stage1-ns
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system dist/systemd/*.service dist/systemd/*.timer
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system dist/systemd/*.service dist/systemd/*.socket dist/systemd/*.timer
+	install -D -m 0644 dist/sysusers.d/rkt.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/rkt.conf
 	install -D -m 0644 dist/tmpfiles.d/rkt.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/rkt.conf
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 dist/man/*.1
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 dist/man/*.8

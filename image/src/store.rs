@@ -30,9 +30,9 @@ mod record;
 mod tree;
 mod write;
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::content::Content;
@@ -153,20 +153,23 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let store = Self { dir: dir.to_owned() };
-        // Trees hold other people's setuid programs, configurations their secrets, and whoever can open a lock can hold
-        // it: nobody else may reach any of it.
+        // The data directory's group may look at images. Trees hold other people's setuid programs, and whoever can open
+        // a lock can hold it: nobody but root may reach those.
         for (path, mode) in [
             (store.dir.clone(), 0o750),
-            (store.blobs(Algorithm::Sha256), 0o750),
-            (store.blobs(Algorithm::Sha512), 0o750),
-            (store.images_dir(), 0o750),
-            (store.refs(), 0o750),
+            (store.dir.join("blob"), 0o755),
+            (store.blobs(Algorithm::Sha256), 0o755),
+            (store.blobs(Algorithm::Sha512), 0o755),
+            (store.images_dir(), 0o755),
+            (store.refs(), 0o755),
             (store.trees(), 0o700),
             (store.tmp(), 0o700),
         ] {
             if !path.is_dir() {
-                let made = DirBuilder::new().recursive(true).mode(mode).create(&path);
-                made.map_err(StoreError::io("create", &path))?;
+                make(&path, mode).map_err(StoreError::io("create", &path))?;
+                if path == store.dir {
+                    give_to_group(&path).map_err(StoreError::io("give to its group", &path))?;
+                }
             }
         }
         Ok(store)
@@ -208,6 +211,18 @@ impl Store {
         let path = self.dir.join("lock");
         Pin::take(&path).map_err(StoreError::io("lock", &path))
     }
+}
+
+/// Makes a directory of this mode, whatever the umask.
+fn make(path: &Path, mode: u32) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// The store's group is that of the data directory, which is root's to decide.
+fn give_to_group(dir: &Path) -> io::Result<()> {
+    let group = dir.parent().unwrap_or(dir).metadata()?.gid();
+    if dir.metadata()?.gid() == group { Ok(()) } else { std::os::unix::fs::chown(dir, None, Some(group)) }
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, StoreError> {

@@ -44,13 +44,15 @@ pub enum FindError {
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl DataDir {
-    /// Opens the directory and makes what is missing of it: `pods/` and its phases, 0750.
+    /// Opens the directory and makes what is missing of it: `pods/` 0700, and its phases, 0750.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let pods = path.join("pods");
-        // Whoever can open a pod's directory can hold its lock, and reach setuid programs in it.
-        let mut builder = std::fs::DirBuilder::new();
-        let made = builder.recursive(true).mode(0o750).create(&pods);
-        made.map_err(|e| FileError::io("make", &pods.display().to_string(), e))?;
+        // Images are for the directory's group to look at. Pods are not: whoever can open a pod's directory can hold its
+        // lock, read its secrets, and reach setuid programs in it.
+        let make = |path: &Path, mode| std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+        make(path, 0o750)
+            .and_then(|()| make(&pods, 0o700))
+            .map_err(|e| FileError::io("make", &pods.display().to_string(), e))?;
         let this = Self::open_existing(path)?;
         for phase in Phase::ALL {
             file::make_dir(&this.inner.pods, phase.dir_name(), Mode::from_raw_mode(0o750))?;

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use image::{
-    Content, CredentialsError, FetchError, FetchOptions, Image, ImageName, PullPolicy, Reference,
-    RegistryOptions, Store, StoreError,
+    Content, Credentials, CredentialsError, FetchError, FetchOptions, Image, ImageName, PullPolicy,
+    Reference, RegistryOptions, Store, StoreError,
 };
 use pod::DataDir;
 use pod::fetch_event::FetchStep;
@@ -27,6 +27,8 @@ pub(crate) struct Policy {
     pub(crate) verify_tls: bool,
     /// Directories that may have an `auth.d`, the most important first.
     pub(crate) config_dirs: Vec<PathBuf>,
+    /// Names and passwords to use instead of those of files.
+    pub(crate) credentials: Option<Credentials>,
     /// Where progress goes.
     pub(crate) progress: Output,
 }
@@ -86,10 +88,25 @@ pub(crate) enum ImageError {
     Store(#[from] StoreError),
 }
 
+impl Policy {
+    /// Names and passwords for registries.
+    pub(crate) fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        if let Some(given) = &self.credentials {
+            return Ok(given.clone());
+        }
+        registries::credentials(&self.config_dirs)
+    }
+}
+
 impl<'a> Images<'a> {
     /// Opens the store of a data directory.
     pub(crate) fn open(data: &DataDir, policy: &'a Policy) -> Result<Self, ImageError> {
         Ok(Self { store: open_store(data.path())?, policy })
+    }
+
+    /// The store.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Understands a word for an image.
@@ -135,7 +152,8 @@ impl<'a> Images<'a> {
         outcome
     }
 
-    fn fetch_watched(&self, name: &ImageName, watch: &Watch) -> Result<Image, ImageError> {
+    /// Fetches an image, and tells how far it is; how it ends is for the caller to tell.
+    pub(crate) fn fetch_watched(&self, name: &ImageName, watch: &Watch) -> Result<Image, ImageError> {
         // What is in the store needs no credentials, and no threads to draw bars.
         if self.policy.pull == PullPolicy::New || matches!(name, ImageName::Id(_)) {
             let options = FetchOptions { pull_policy: PullPolicy::Never, ..FetchOptions::default() };
@@ -149,7 +167,7 @@ impl<'a> Images<'a> {
                 Err(e) => return Err(e.into()),
             }
         }
-        let credentials = registries::credentials(&self.policy.config_dirs)?;
+        let credentials = self.policy.credentials()?;
         let options = FetchOptions {
             pull_policy: self.policy.pull,
             registry: RegistryOptions {

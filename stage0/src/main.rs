@@ -4,6 +4,7 @@
 //! * [`cli`]: one file per command; the command line is read in two steps, words first, then a checked plan;
 //! * [`images`], [`progress`]: the image store and fetching; [`uses`]: which of them pods use; [`appc`]: images as appc
 //!   describes them;
+//! * [`fetch_service`]: fetching for users who are not root;
 //! * [`prepare`]: from a request to a pod's directory; [`spec`]: an app's `config.json`;
 //! * [`stage1`], [`launch`]: calling the isolator, directly or inside systemd's units;
 //! * [`report`]: what `list` and `status` know about a pod; [`table`], [`time`]: how they show it;
@@ -17,6 +18,7 @@
 mod cli;
 
 mod appc;
+mod fetch_service;
 mod images;
 mod prepare;
 mod progress;

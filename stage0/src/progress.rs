@@ -54,6 +54,8 @@ struct Tally {
     received: u64,
     size: u64,
     told: Option<Instant>,
+    /// What happened last, told or not.
+    state: Option<LayerState>,
 }
 
 impl Output {
@@ -79,6 +81,16 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// How many bytes have come, and whether more have to.
+    pub(crate) fn received(&self) -> (u64, bool) {
+        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = layers.values().map(|tally| tally.received).fold(0, u64::saturating_add);
+        let comes = |tally: &Tally| matches!(tally.state, Some(LayerState::Started | LayerState::Receiving));
+        (bytes, layers.is_empty() || layers.values().any(comes))
+    }
+}
+
 impl Progress for Watch {
     fn layer(&self, layer: Digest, event: LayerEvent) {
         if matches!(self.display, Display::None) {
@@ -96,26 +108,30 @@ impl Progress for Watch {
 impl Tally {
     /// Takes an event in. `None`: it is not worth telling yet.
     fn add(&mut self, event: LayerEvent, now: Instant) -> Option<LayerState> {
-        match event {
-            LayerEvent::Present => Some(LayerState::Present),
-            LayerEvent::Waiting => Some(LayerState::Waiting),
+        let state = match event {
+            LayerEvent::Present => LayerState::Present,
+            LayerEvent::Waiting => LayerState::Waiting,
             LayerEvent::Started { size } => {
-                *self = Self { received: 0, size, told: None };
-                Some(LayerState::Started)
+                (self.received, self.size, self.told) = (0, size, None);
+                LayerState::Started
             }
             LayerEvent::Received { bytes } => {
                 self.received = self.received.saturating_add(bytes);
-                let early = self.told.is_some_and(|told| now.duration_since(told) < INTERVAL);
-                if early && self.received < self.size {
-                    return None;
-                }
-                self.told = Some(now);
-                Some(LayerState::Receiving)
+                LayerState::Receiving
             }
-            LayerEvent::Unpacked => Some(LayerState::Unpacked),
-            LayerEvent::Done => Some(LayerState::Done),
-            LayerEvent::Failed => Some(LayerState::Failed),
+            LayerEvent::Unpacked => LayerState::Unpacked,
+            LayerEvent::Done => LayerState::Done,
+            LayerEvent::Failed => LayerState::Failed,
+        };
+        self.state = Some(state);
+        if state == LayerState::Receiving {
+            let early = self.told.is_some_and(|told| now.duration_since(told) < INTERVAL);
+            if early && self.received < self.size {
+                return None;
+            }
+            self.told = Some(now);
         }
+        Some(state)
     }
 }
 

@@ -12,6 +12,7 @@
 //!
 //! * [`Node`] boots (a second in namespaces, some seconds in a virtual machine) and runs commands;
 //! * [`Test`] is one test inside a node: its directories, and the record kept when it fails;
+//! * [`installed`] is a node with what `make install` installs;
 //! * [`fixtures`] builds OCI images from Debian packages; [`registry`] serves them;
 //! * [`bench`] times commands against one another.
 //!
@@ -37,6 +38,7 @@ mod control_group;
 pub mod fixtures;
 mod guard;
 mod init;
+pub mod installed;
 pub mod keeper;
 mod kernel;
 mod node;

@@ -2,27 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "what a helper of a test cannot do fails the test")]
 
-use std::path::Path;
 use std::time::Duration;
 
+use tests::Node;
 use tests::fixtures::Fixture;
+use tests::installed::ONLY_INSTALLED;
 use tests::registry::Registry;
-use tests::{Kind, Node, artifact};
 
-/// A node of its own: this writes to /usr, /etc and /var/lib.
 fn installed() -> Option<Node> {
-    // Nobody wants that on the machine itself.
-    (Kind::Hybrid.effective() == Kind::Hybrid).then(|| {
-        let node = Node::boot(Kind::Hybrid).unwrap();
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().display().to_string();
-        let build = artifact::binary("rkt").unwrap().parent().unwrap().display().to_string();
-        let install = format!(
-            "make --no-print-directory -C {workspace} install BUILD={build}; systemctl daemon-reload
-             systemd-tmpfiles --create rkt.conf"
-        );
-        let _ = node.sh(&install).unwrap().checked().unwrap();
-        node
-    })
+    tests::installed::installed().unwrap()
 }
 
 #[test]
@@ -31,12 +19,11 @@ fn a_machine_runs_pods_with_what_was_installed() {
     let t = node.test("installed");
     let registry = Registry::start(&node).unwrap();
     let image = registry.image(Fixture::Busybox);
-    let only_installed = "env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 
     let run =
-        format!("{only_installed} rkt run --net=none {image} --exec=/bin/echo -- from what was installed");
+        format!("{ONLY_INSTALLED} rkt run --net=none {image} --exec=/bin/echo -- from what was installed");
     assert_eq!(t.sh(&run).ok(), "from what was installed");
-    assert_eq!(t.sh("stat -c '%a %G' /var/lib/rkt").ok(), "750 root");
+    assert_eq!(t.sh("stat -c '%a %G' /var/lib/rkt").ok(), "750 rkt");
 
     let pod = format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{containers: [{{name: c, image: '{image}', command: [sleep, '1000']}}]}}}}"
@@ -49,8 +36,8 @@ fn a_machine_runs_pods_with_what_was_installed() {
     let _ = t.sh("systemctl stop kubelet.service; rkt list --no-legend | grep -w running").ok();
 
     // The foreground pod from above has ended and goes; the image that a pod runs from stays.
-    let collect = "systemctl set-environment GRACE_PERIOD=0s; sed -i 's/GRACE_PERIOD=24h/GRACE_PERIOD=0s/' \
-                   /usr/lib/systemd/system/rkt-gc.service; systemctl daemon-reload; systemctl start rkt-gc.service";
+    let collect = "sed -i 's/GRACE_PERIOD=24h/GRACE_PERIOD=0s/' /usr/lib/systemd/system/rkt*-gc.service; \
+                   systemctl daemon-reload; systemctl start rkt-gc.service rkt-image-gc.service";
     let _ = t.sh(collect).ok();
     assert_eq!(t.sh("rkt list --no-legend | grep -c .").ok(), "1");
     assert_eq!(t.sh("rkt image list --no-legend | grep -c .").ok(), "1");
@@ -60,7 +47,8 @@ fn a_machine_runs_pods_with_what_was_installed() {
 fn units_and_manuals_are_in_order() {
     let Some(node) = installed() else { return };
     let t = node.test("units_and_manuals");
-    let _ = t.sh("systemd-analyze verify --man=no kubelet.service rkt-gc.service rkt-gc.timer").ok();
+    let _ = t.sh("systemd-analyze verify --man=no kubelet.service rkt-gc.service rkt-gc.timer rkt-image-gc.service \
+           rkt-image-gc.timer rkt-fetch.socket rkt-fetch@1.service").ok();
     for page in ["1/rkt.1", "8/kubelet.8"] {
         let _ = t.run(&["test", "-s", &format!("/usr/share/man/man{page}")]).ok();
     }

@@ -15,6 +15,8 @@ use tests::{Kind, Node, Test};
 
 #[path = "kubelet/agent.rs"]
 mod agent;
+#[path = "kubelet/images.rs"]
+mod images;
 
 use agent::{Agent, container_state, pod, state_of};
 

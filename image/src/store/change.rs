@@ -43,6 +43,15 @@ impl Store {
         Ok(names)
     }
 
+    /// Takes a name away from whatever image it stands for. The image stays.
+    ///
+    /// # Errors
+    /// Trouble removing.
+    pub fn unname(&self, name: &str) -> Result<(), StoreError> {
+        let _pin = self.pin()?;
+        remove_file(&self.refs().join(ref_file(name)))
+    }
+
     /// Records an image whose layers are held. Content first, then the image, then its name: each is only written when
     /// what it speaks of is there. The image stays as long as the pin is held.
     pub(crate) fn record(

@@ -3,8 +3,9 @@
 //! Written in `tmp/`, synced, renamed, and the directory synced. Callers hold a [`super::Pin`]: garbage collection, which
 //! has the store to itself, may therefore remove any `*.new` in `tmp/`.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +29,8 @@ pub(super) fn replace(tmp: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
+    // Who may read is decided by the directories, not by somebody's umask.
+    file.set_permissions(Permissions::from_mode(0o644))?;
     file.write_all(bytes)?;
     file.sync_all()
 }

@@ -99,8 +99,9 @@ impl Rkt {
         let name = format!("docker://{image}");
         let mut command = self.command(&["fetch", "--full", "--progress=json", &policy, &name]);
         // As the Go kubelet: the node's own credentials are beside its state. Without them, root's are used.
-        if self.pulls.credentials.join("config.json").exists() {
-            let _ = command.env("DOCKER_CONFIG", &self.pulls.credentials);
+        let credentials = self.pulls.credentials.join("config.json");
+        if credentials.exists() {
+            let _ = command.env("REGISTRY_AUTH_FILE", credentials);
         }
         let output = pull::run(command, image, self.pulls.deadline).await?;
         let id = output.lines().last().unwrap_or_default().trim();

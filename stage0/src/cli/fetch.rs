@@ -1,15 +1,17 @@
 //! `rkt fetch`: images into the store.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::ensure;
 use image::PullPolicy;
 
 use super::apps::{self, Tables};
 use super::command::Invocation;
-use super::flag::{Flag, Refused, refused, switch, value};
+use super::flag::{Flag, Given, Refused, refused, switch, value};
 use super::global::{GLOBAL_FLAGS, PROGRESS_FLAGS, policy};
 use crate::exit::SUCCESS;
+use crate::fetch_service::{Request, client};
 use crate::images::Images;
 
 /// The command's own flags.
@@ -31,15 +33,45 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let words = apps::parse(invocation.words.clone(), &mut flags, &tables)?;
     ensure!(!words.is_empty(), "must provide at least one image");
     ensure!(words.iter().all(|word| word.args.is_none()), "app arguments unsupported");
+    let print = |id: String| {
+        let shown =
+            if flags.switch("full") { id } else { id.chars().take("sha256-".len() + SHORT).collect() };
+        writeln!(std::io::stdout(), "{shown}")
+    };
+    let names = words.into_iter().map(|word| word.image);
+    if !rustix::process::geteuid().is_root() {
+        return ask_root(invocation, &flags, names, print);
+    }
     let policy = policy(&flags, PullPolicy::Update)?;
     let data = invocation.data_dir()?;
     let images = Images::open(&data, &policy)?;
-    for word in words {
-        let name = images.name(&word.image)?;
-        let id = images.fetch(&name)?.id.to_string();
-        let shown =
-            if flags.switch("full") { id } else { id.chars().take("sha256-".len() + SHORT).collect() };
-        writeln!(std::io::stdout(), "{shown}")?;
+    for text in names {
+        let name = images.name(&text)?;
+        print(images.fetch(&name)?.id.to_string())?;
+    }
+    Ok(SUCCESS)
+}
+
+/// Only root can unpack: the fetch service does it for members of the group rkt.
+fn ask_root(
+    invocation: &Invocation,
+    flags: &Given,
+    names: impl Iterator<Item = String>,
+    print: impl Fn(String) -> std::io::Result<()>,
+) -> anyhow::Result<u8> {
+    for name in ["signature", "local-config", "system-config", "trust-keys-from-https"] {
+        ensure!(!flags.has(name), "--{name} is for root: the fetch service uses what root has configured");
+    }
+    let mut policy = policy(flags, PullPolicy::Update)?;
+    // Root's directories are root's; the file of docker is found by $HOME.
+    policy.config_dirs =
+        flags.value("user-config").filter(|d| !d.is_empty()).map(PathBuf::from).into_iter().collect();
+    let known = policy.credentials()?;
+    let insecure: Vec<String> =
+        flags.values("insecure-options").flat_map(|list| list.split(',')).map(str::to_owned).collect();
+    for name in names {
+        let request = Request::new(&name, policy.pull, &invocation.data_path(), insecure.clone());
+        print(client::fetch(request, &known, &policy.progress)?)?;
     }
     Ok(SUCCESS)
 }

@@ -134,6 +134,12 @@ impl Given {
         self.value(name).is_some()
     }
 
+    /// Replaces every value of a flag by one.
+    pub(crate) fn set(&mut self, name: &'static str, value: String) {
+        self.0.retain(|(n, _)| *n != name);
+        self.push(name, value);
+    }
+
     pub(crate) fn push(&mut self, name: &'static str, value: String) {
         self.0.push((name, value));
     }

@@ -112,6 +112,7 @@ pub(crate) fn policy(flags: &Given, default: PullPolicy) -> anyhow::Result<Polic
         allow_http: insecure.http,
         verify_tls: !insecure.tls,
         config_dirs: dirs.map(dir).into_iter().filter(|d| !d.is_empty()).map(PathBuf::from).collect(),
+        credentials: None,
         progress: progress(flags)?,
     })
 }

@@ -8,7 +8,7 @@ pub(crate) mod rm;
 
 use std::io;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use image::{ImageId, ImageName, Store};
 
 use super::command::Invocation;
@@ -22,8 +22,12 @@ pub(super) fn users(invocation: &Invocation) -> anyhow::Result<Vec<Use>> {
 /// The store. `None`: nothing was ever fetched, and a command that only looks does not make one.
 pub(super) fn existing_store(invocation: &Invocation) -> anyhow::Result<Option<Store>> {
     let data = invocation.data_path();
-    if matches!(data.join("cas").symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound) {
-        return Ok(None);
+    match data.join("cas/image").symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            bail!("only root and members of the group rkt may look at images in {}", data.display())
+        }
+        _ => {}
     }
     Ok(Some(images::open_store(&data)?))
 }

@@ -95,7 +95,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         description: "Removes images that nobody has used for the grace period, and layers that no image needs. What a pod uses stays.",
         flags: &[image::gc::FLAGS],
         grammar: Grammar::Mixed,
-        access: Access::Anybody,
+        access: Access::Root,
         run: image::gc::run,
     },
     Command {
@@ -125,7 +125,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         description: "An image that a pod uses is not removed.",
         flags: &[],
         grammar: Grammar::Mixed,
-        access: Access::Anybody,
+        access: Access::Root,
         run: image::rm::run,
     },
     Command {
@@ -227,6 +227,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         grammar: Grammar::Hidden,
         access: Access::Root,
         run: unit::ended,
+    },
+    Command {
+        name: "unit fetch",
+        arguments: "",
+        summary: "Fetch an image for a member of the group rkt",
+        description: "",
+        flags: &[],
+        grammar: Grammar::Hidden,
+        access: Access::Root,
+        run: unit::fetch,
     },
     Command {
         name: "unit up",

@@ -1,12 +1,15 @@
-//! `rkt unit up|down|ended`: what the services of a pod call. Not for people: `docs/units.md` is the contract.
+//! `rkt unit up|down|ended`: what the services of a pod call. Not for people: `docs/units.md` is the contract. And
+//! `rkt unit fetch`, what `rkt-fetch@.service` calls.
 
 use anyhow::{Context as _, bail};
+use image::PullPolicy;
 use pod::attempt::{Ended, Exit};
 use pod::{AppName, Phase, PodId};
 
 use super::command::Invocation;
-use super::{launch_flags, pods};
+use super::{global, launch_flags, pods};
 use crate::exit::SUCCESS;
+use crate::fetch_service::server::{self, Terms};
 use crate::launch::units;
 use crate::oom;
 
@@ -52,6 +55,21 @@ pub(crate) fn ended(invocation: &Invocation) -> anyhow::Result<u8> {
     pod.app(&app)?
         .end(&ended, invocation_id.as_deref())
         .with_context(|| format!("cannot record the end of app {app:?}"))?;
+    Ok(SUCCESS)
+}
+
+/// Answers the request of a member of the group rkt: `unit fetch`, with the connection as standard input.
+pub(crate) fn fetch(invocation: &Invocation) -> anyhow::Result<u8> {
+    let flags = &invocation.flags;
+    let granted =
+        flags.values("insecure-options").flat_map(|list| list.split(',')).map(str::to_owned).collect();
+    let terms = Terms { dir: invocation.data_path(), insecure: granted, log: invocation.log() };
+    let policy = |asked: &[String]| {
+        let mut flags = flags.clone();
+        flags.set("insecure-options", asked.join(","));
+        global::policy(&flags, PullPolicy::Update)
+    };
+    server::serve(&terms, policy)?;
     Ok(SUCCESS)
 }
 

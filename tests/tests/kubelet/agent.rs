@@ -31,14 +31,21 @@ pub(crate) fn state_of<'a>(status: &'a Value, name: &str) -> &'a Value {
 pub(crate) struct Agent<'t> {
     test: &'t Test<'t>,
     port: u16,
+    flags: Vec<String>,
     child: Option<Child>,
 }
 
 impl<'t> Agent<'t> {
     pub(crate) fn start(test: &'t Test<'t>) -> Self {
+        Self::start_with(test, &[])
+    }
+
+    /// With more flags than usual.
+    pub(crate) fn start_with(test: &'t Test<'t>, flags: &[&str]) -> Self {
         static PORT: AtomicU16 = AtomicU16::new(21000);
         let port = PORT.fetch_add(1, Ordering::Relaxed);
-        let mut agent = Self { test, port, child: None };
+        let flags = flags.iter().map(|&f| f.to_owned()).collect();
+        let mut agent = Self { test, port, flags, child: None };
         let _ = test.run(&["mkdir", "-p", &agent.manifests()]).ok();
         agent.restart();
         agent
@@ -66,7 +73,7 @@ impl<'t> Agent<'t> {
             "--hostname-override=n1".to_owned(),
         ];
         let mut argv = vec!["sh", "-c", &script, "kubelet"];
-        argv.extend(arguments.iter().map(String::as_str));
+        argv.extend(arguments.iter().chain(&self.flags).map(String::as_str));
         self.child = Some(self.test.command(&argv).spawn().unwrap());
     }
 
