@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use oci_spec::image::Descriptor;
 
+use crate::aci::{self, AciError, AciOptions, AciWord};
 use crate::archive::DockerArchive;
 use crate::digest::{Digest, ImageId};
 use crate::layer::{Delivery, LayerError};
@@ -26,7 +27,7 @@ use crate::reference::ImageName;
 use crate::registry::{Registry, RegistryOptions};
 use crate::source::{Resolved, Source, SourceError, resolve, small_blob};
 use crate::store::{Image, LayerHold, LayerSlot, Store, StoreError};
-use crate::unpack::Limits;
+use crate::unpack::{Limits, Shape};
 
 /// When to look elsewhere than in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct FetchOptions<'a> {
     pub registry: RegistryOptions<'a>,
     /// What each layer may use up.
     pub limits: Limits,
+    /// What holds for ACIs only.
+    pub aci: AciOptions<'a>,
     /// Layers at a time.
     pub parallel: usize,
 }
@@ -80,6 +83,14 @@ pub enum FetchError {
         /// Why not.
         source: DocumentError,
     },
+    /// It is an ACI, and cannot be had.
+    #[error("cannot fetch image {name}")]
+    Aci {
+        /// The image.
+        name: String,
+        /// Why not.
+        source: Box<AciError>,
+    },
     /// One of its layers cannot be brought in.
     #[error("cannot fetch layer {layer} of image {name}")]
     Layer {
@@ -107,6 +118,7 @@ impl Default for FetchOptions<'_> {
             platform: Platform::host(),
             registry: RegistryOptions::default(),
             limits: Limits::default(),
+            aci: AciOptions::default(),
             parallel: 4,
         }
     }
@@ -134,6 +146,9 @@ pub fn fetch(
     if let Some(image) = stored {
         return Ok(image);
     }
+    if let (ImageName::Aci(word), PullPolicy::New | PullPolicy::Update) = (name, options.pull_policy) {
+        return fetch.aci(word);
+    }
     let source = match options.pull_policy {
         PullPolicy::Never => None,
         _ => fetch.open().map_err(|source| fetch.source(source))?,
@@ -154,6 +169,7 @@ fn absolute(name: &ImageName) -> ImageName {
         ImageName::DockerArchive { path, name } => {
             ImageName::DockerArchive { path: full(path), name: name.clone() }
         }
+        ImageName::Aci(AciWord::File(path)) => ImageName::Aci(AciWord::File(full(path))),
         other => other.clone(),
     }
 }
@@ -187,7 +203,9 @@ impl Fetch<'_> {
         };
         // Whoever names an id means that image and no other.
         let by_id = matches!(self.name, ImageName::Id(_));
-        Ok(self.image(id)?.filter(|image| by_id || image.platform == self.options.platform))
+        Ok(self
+            .image(id)?
+            .filter(|image| by_id || image.aci().is_some() || image.platform == self.options.platform))
     }
 
     /// It is not there, or there is something wrong with it.
@@ -216,6 +234,14 @@ impl Fetch<'_> {
         }
     }
 
+    fn aci(&self, word: &AciWord) -> Result<Image, FetchError> {
+        let wrong = |source| FetchError::Aci { name: self.text.clone(), source: Box::new(source) };
+        let (id, _holds) = aci::fetch::fetch(self.store, word, self.options, self.progress).map_err(wrong)?;
+        let mut image = self.store.image(id).map_err(|error| self.failed(error))?;
+        image.name = Some(self.text.clone());
+        Ok(image)
+    }
+
     /// Nothing for an id: only the store knows those.
     fn open(&self) -> Result<Option<Box<dyn Source + '_>>, SourceError> {
         Ok(Some(match self.name {
@@ -223,7 +249,7 @@ impl Fetch<'_> {
             ImageName::Oci { path, tag } => Box::new(Layout::open(path, tag.as_deref())?),
             ImageName::OciArchive { path, tag } => Box::new(Layout::open_archive(path, tag.as_deref())?),
             ImageName::DockerArchive { path, name } => Box::new(DockerArchive::open(path, name.as_deref())?),
-            ImageName::Id(_) => return Ok(None),
+            ImageName::Id(_) | ImageName::Aci(_) => return Ok(None),
         }))
     }
 
@@ -304,11 +330,13 @@ impl Fetch<'_> {
     ) -> Result<LayerHold, FetchError> {
         let digest = manifest::digest_of(descriptor).map_err(|error| self.source(error.into()))?;
         let (limits, progress) = (&self.options.limits, self.progress);
-        let delivery = Delivery { source, descriptor, diff_id, limits, progress, cancelled };
+        let delivery =
+            Delivery { source, descriptor, diff_id, limits, shape: Shape::Layer, progress, cancelled };
         loop {
             let waiting = || self.progress.layer(digest, LayerEvent::Waiting);
             let work = match self.store.layer(diff_id, waiting).map_err(|error| self.failed(error))? {
                 LayerSlot::Present(hold) => {
+                    self.store.check_shape(diff_id, Shape::Layer).map_err(|error| self.failed(error))?;
                     self.progress.layer(digest, LayerEvent::Present);
                     return Ok(hold);
                 }

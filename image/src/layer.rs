@@ -27,10 +27,7 @@ use crate::pipe::{Closed, Reader, Writer, pipe};
 use crate::progress::{LayerEvent, Progress};
 use crate::source::{Source, SourceError};
 use crate::store::WorkDirs;
-use crate::unpack::{Limits, UnpackError, Unpacked, unpack};
-
-/// Blocks of headers and padding that an entry may have in the stream beyond its data, on average.
-const OVERHEAD: u64 = 8 << 10;
+use crate::unpack::{Limits, Shape, UnpackError, Unpacked, unpack};
 
 /// A layer cannot be brought into the store.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +80,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) descriptor: &'a Descriptor,
     pub(crate) diff_id: Digest,
     pub(crate) limits: &'a Limits,
+    pub(crate) shape: Shape,
     pub(crate) progress: &'a dyn Progress,
     /// Set when the fetch has failed elsewhere: there is no point in going on.
     pub(crate) cancelled: &'a AtomicBool,
@@ -102,8 +100,7 @@ impl Delivery<'_> {
         let expected = digest_of(self.descriptor).map_err(SourceError::from)?;
         let blob = self.source.blob(self.descriptor)?;
         self.progress.layer(expected, LayerEvent::Started { size: self.descriptor.size() });
-        let Limits { bytes, entries, .. } = self.limits;
-        let limit = bytes.saturating_add(entries.saturating_mul(OVERHEAD));
+        let limit = self.limits.stream();
         let (compressed_in, compressed_out) = pipe();
         let (tar_in, tar_out) = pipe();
         std::thread::scope(|scope| {
@@ -149,7 +146,7 @@ impl Delivery<'_> {
 
     fn unpack(&self, stream: Reader, work: WorkDirs) -> Result<Unpacked, LayerError> {
         let dirs = (work.root, work.aside.as_fd(), work.dir.as_fd());
-        let (rest, outcome) = unpack(stream, dirs, self.limits);
+        let (rest, outcome) = unpack(stream, dirs, (self.limits, self.shape));
         if outcome.as_ref().is_err_and(|error| !error.is_format()) {
             return Ok(outcome?);
         }

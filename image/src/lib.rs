@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aci;
 mod digest;
 mod platform;
 mod reference;
@@ -58,6 +59,10 @@ mod trust;
 mod fetch;
 mod progress;
 
+pub use aci::{
+    AciError, AciFileError, AciKeys, AciManifestError, AciName, AciNameError, AciOptions, AciTrust, AciWord,
+    check_platform,
+};
 pub use archive::{ArchiveError, DockerArchive};
 pub use certs::{Certificates, CertificatesError};
 pub use content::{Content, Format};
@@ -87,4 +92,4 @@ pub use trust::{
     Certificate, KEYSTORE_DIR, KeyError, Keystore, KeystoreError, MAX_SIGNATURE, OpenPgpError, Prefix, Scope,
     Signer, StoredKey, TrustError,
 };
-pub use unpack::{Limits, Refusal, UnpackError, Unpacked};
+pub use unpack::{Limits, Refusal, Shape, UnpackError, Unpacked};

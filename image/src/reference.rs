@@ -6,6 +6,7 @@
 //! | `oci:PATH[:TAG]` | a directory in the OCI image layout |
 //! | `oci-archive:PATH[:TAG]` | a tar file of such a directory, plain or compressed |
 //! | `docker-archive:PATH[:REF]` | a tar file made by `docker save` or `skopeo copy` |
+//! | `aci:…`, `https://….aci`, a path, and more | an ACI: see [`crate::AciWord`] |
 //! | `sha256-<2 to 64 hex>`, `sha512-<2 to 128 hex>`, with `:` too | an image of the store, by its id or the beginning of it |
 //!
 //! The grammar of references is that of the distribution project (lower-case repositories of at most 255 bytes, tags
@@ -17,6 +18,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::aci::{AciNameError, AciWord};
 use crate::digest::{Algorithm, Digest, DigestError, ImageId};
 
 /// The registry that is meant when a reference names none.
@@ -66,6 +68,8 @@ pub enum ImageName {
         /// The repository tag that names the image; needed when there are several.
         name: Option<String>,
     },
+    /// An ACI.
+    Aci(AciWord),
     /// In the store, under this id.
     Id(IdPrefix),
 }
@@ -110,6 +114,9 @@ pub enum ReferenceError {
         /// What is wrong with it.
         source: DigestError,
     },
+    /// A word that can only mean an ACI names none.
+    #[error(transparent)]
+    Aci(#[from] AciNameError),
     /// Not the beginning of an image id.
     #[error(
         "{0:?} is not an image id: at least 2 lower-case hexadecimal digits must follow \"sha256-\" or \"sha512-\""
@@ -203,6 +210,7 @@ impl ImageName {
             Self::Oci { path, .. } | Self::OciArchive { path, .. } | Self::DockerArchive { path, .. } => {
                 Some(path)
             }
+            Self::Aci(AciWord::File(path)) => Some(path),
             _ => None,
         }
     }
@@ -212,6 +220,12 @@ impl FromStr for ImageName {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(word) = AciWord::parse(text)? {
+            return Ok(Self::Aci(word));
+        }
+        if let Some(rest) = text.strip_prefix("cimd:docker:v=0:") {
+            return rest.parse().map(Self::Registry);
+        }
         if let Some(rest) = text.strip_prefix("oci:") {
             let (path, tag) = split_path(text, rest)?;
             return Ok(Self::Oci { path, tag });
@@ -379,6 +393,7 @@ impl fmt::Display for ImageName {
         let (scheme, path, name) = match self {
             Self::Registry(reference) => return fmt::Display::fmt(reference, f),
             Self::Id(id) => return fmt::Display::fmt(id, f),
+            Self::Aci(word) => return fmt::Display::fmt(word, f),
             Self::Oci { path, tag } => ("oci", path, tag),
             Self::OciArchive { path, tag } => ("oci-archive", path, tag),
             Self::DockerArchive { path, name } => ("docker-archive", path, name),
@@ -425,6 +440,8 @@ mod tests {
     #[test]
     fn words_are_understood() {
         let name = |text: &str| text.parse::<ImageName>().unwrap();
+        assert_eq!(name("cimd:docker:v=0:busybox").to_string(), "docker.io/library/busybox:latest");
+        assert!(matches!(name("./a"), ImageName::Aci(AciWord::File(_))));
         assert_eq!(name("oci:/a/b"), ImageName::Oci { path: "/a/b".into(), tag: None });
         assert_eq!(name("oci:b:v1"), ImageName::Oci { path: "b".into(), tag: Some("v1".into()) });
         assert_eq!(
@@ -459,7 +476,6 @@ mod tests {
             "UPPER",
             "a b",
             "a//b",
-            "/a",
             "a/",
             "-a",
             "a-",
@@ -476,7 +492,6 @@ mod tests {
             "[::1/a",
             "[zz]/a",
             "..",
-            "../a",
             "a/../b",
             "a\nb",
             "a%b",

@@ -21,6 +21,7 @@
 //!   Locks die with their holder, so what a killed process left is told from work in progress by trying its lock.
 //! * Looking an image up by name or full id reads four small files and scans no directory.
 
+mod aci;
 mod change;
 mod gc;
 mod layer_tar;
@@ -39,6 +40,7 @@ use crate::content::Content;
 use crate::digest::{Algorithm, Digest, ImageId};
 use crate::platform::Platform;
 
+pub(crate) use aci::{AciNames, AciRecord};
 pub use gc::{Candidates, GcPlan, GcReport, InUse};
 pub use layer_tar::{LayerTar, LayerTarError};
 pub use lock::Pin;
@@ -131,6 +133,12 @@ pub enum StoreError {
     /// It cannot be known what pods use: then nothing may be collected.
     #[error("cannot find out which images are in use")]
     InUse(#[source] io::Error),
+    /// A tree was unpacked for an image of another format: its names were understood differently.
+    #[error("{} was unpacked from the same archive for an image of another format", path.display())]
+    Shape {
+        /// The tree.
+        path: PathBuf,
+    },
     /// Garbage collection found the store in use for longer than it was to wait.
     #[error("the image store is in use")]
     Busy,

@@ -32,7 +32,9 @@ use crate::recipe::{Recording, settle};
 use crate::tarball::{Entries, Entry, Kind, TarError};
 
 use metadata::{Creator, Metadata};
-use path::{Target, TreePath};
+pub use path::Shape;
+use path::TreePath;
+pub(crate) use path::{Target, is_output};
 pub(crate) use tree::is_whiteout;
 use tree::{Found, Tree, set_opaque};
 
@@ -56,6 +58,8 @@ pub struct Unpacked {
     pub entries: u64,
     /// The layer hides everything below it.
     pub opaque_root: bool,
+    /// What the names of the archive meant.
+    pub shape: Shape,
     /// It has a link to its own standard output or error: what it runs may open those by name, as nginx's image does.
     pub opens_outputs: bool,
 }
@@ -130,6 +134,9 @@ pub enum Refusal {
     /// The root of the tree as something else than a directory.
     #[error("the root must be a directory")]
     Root,
+    /// Something beside manifest and root of an ACI.
+    #[error("an ACI has nothing but \"manifest\" and \"rootfs\"")]
+    NotInAci,
     /// A hardlink to a whiteout or to the root.
     #[error("its target cannot be linked to")]
     LinkTarget,
@@ -138,6 +145,16 @@ pub enum Refusal {
 impl Default for Limits {
     fn default() -> Self {
         Self { entries: 2_000_000, bytes: 64 << 30, file: 32 << 30 }
+    }
+}
+
+impl Limits {
+    /// Blocks of headers and padding that an entry may have in the stream beyond its data, on average.
+    const OVERHEAD: u64 = 8 << 10;
+
+    /// The longest stream that can stay within these limits.
+    pub(crate) fn stream(&self) -> u64 {
+        self.bytes.saturating_add(self.entries.saturating_mul(Self::OVERHEAD))
     }
 }
 
@@ -175,13 +192,13 @@ fn display(name: &[u8]) -> String {
 pub(crate) fn unpack<R: BufRead>(
     stream: R,
     (root, aside, work): (OwnedFd, BorrowedFd<'_>, BorrowedFd<'_>),
-    limits: &Limits,
+    (limits, shape): (&Limits, Shape),
 ) -> (R, Result<Unpacked, UnpackError>) {
     let stream = match Recording::on(stream, work) {
         Ok(stream) => stream,
         Err((stream, error)) => return (stream, Err(UnpackError::Recipe(error))),
     };
-    let mut unpacker = Unpacker::new(Tree::new(root, aside), *limits, Contents::Written);
+    let mut unpacker = Unpacker::new(Tree::new(root, aside), (*limits, shape), Contents::Written);
     let (rest, outcome) = unpacker.run(stream);
     let totals = match outcome {
         Ok(totals) => totals,
@@ -203,11 +220,11 @@ pub(crate) fn unpack<R: BufRead>(
 /// [`UnpackError`].
 pub(crate) fn outline<R: BufRead>(
     stream: R,
-    root: OwnedFd,
-    aside: BorrowedFd<'_>,
+    (root, aside): (OwnedFd, BorrowedFd<'_>),
+    shape: Shape,
 ) -> (R, Result<Unpacked, UnpackError>) {
     let limits = Limits { entries: u64::MAX, bytes: u64::MAX, file: u64::MAX };
-    let mut unpacker = Unpacker::new(Tree::new(root, aside), limits, Contents::Measured);
+    let mut unpacker = Unpacker::new(Tree::new(root, aside), (limits, shape), Contents::Measured);
     let (rest, outcome) = unpacker.run(Recording::off(stream));
     (rest.into_inner(), outcome)
 }
@@ -218,6 +235,7 @@ struct Unpacker<'a> {
     contents: Contents,
     creator: Creator,
     limits: Limits,
+    shape: Shape,
     totals: Unpacked,
     /// What directories get when everything is in them.
     directories: BTreeMap<TreePath, Metadata>,
@@ -235,9 +253,9 @@ enum Contents {
 type Archive<R> = Entries<Recording<R>>;
 
 impl<'a> Unpacker<'a> {
-    fn new(tree: Tree<'a>, limits: Limits, contents: Contents) -> Self {
-        let (creator, totals) = (Creator::current(), Unpacked::default());
-        Self { tree, contents, creator, limits, totals, directories: BTreeMap::new() }
+    fn new(tree: Tree<'a>, (limits, shape): (Limits, Shape), contents: Contents) -> Self {
+        let (creator, totals) = (Creator::current(), Unpacked { shape, ..Unpacked::default() });
+        Self { tree, contents, creator, limits, shape, totals, directories: BTreeMap::new() }
     }
 
     fn run<R: BufRead>(&mut self, stream: Recording<R>) -> (Recording<R>, Result<Unpacked, UnpackError>) {
@@ -249,14 +267,16 @@ impl<'a> Unpacker<'a> {
     fn all<R: BufRead>(&mut self, entries: &mut Archive<R>) -> Result<(), UnpackError> {
         while let Some(entry) = entries.next()? {
             self.count(&entry)?;
-            let target =
-                Target::parse(&entry.path).map_err(|refusal| UnpackError::refused(&entry.path, refusal))?;
+            let target = self
+                .shape
+                .target(&entry.path)
+                .map_err(|refusal| UnpackError::refused(&entry.path, refusal))?;
             match target {
                 Target::Entry(path) if path.is_root() => self.root(&entry)?,
                 Target::Entry(path) => self.entry(&entry, path, entries)?,
                 Target::Whiteout(path) => self.whiteout(&path)?,
                 Target::Opaque(path) => self.opaque(&path)?,
-                Target::Bookkeeping => {}
+                Target::Bookkeeping | Target::Manifest => {}
             }
         }
         self.finish_directories()

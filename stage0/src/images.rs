@@ -6,15 +6,15 @@
 use std::path::{Path, PathBuf};
 
 use image::{
-    Content, Credentials, CredentialsError, FetchError, FetchOptions, Image, ImageName, PullPolicy,
-    Reference, RegistryOptions, Store, StoreError,
+    AciOptions, AciTrust, AciWord, Content, Credentials, CredentialsError, FetchError, FetchOptions, Image,
+    ImageName, Keystore, PullPolicy, Reference, RegistryOptions, Store, StoreError,
 };
 use pod::DataDir;
 use pod::fetch_event::FetchStep;
 use pod::manifest::{App, RuntimeImage};
 
 use crate::progress::{Output, Watch};
-use crate::registries;
+use crate::{names, registries};
 
 /// How to come by images: the checked form of the global flags and `--pull-policy`.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub(crate) struct Policy {
     pub(crate) allow_http: bool,
     /// Whether registries have to prove who they are.
     pub(crate) verify_tls: bool,
+    /// Who may sign ACIs. Nothing: nobody has to.
+    pub(crate) keystore: Option<Keystore>,
     /// Directories that may have an `auth.d`, the most important first.
     pub(crate) config_dirs: Vec<PathBuf>,
     /// Names and passwords to use instead of those of files.
@@ -74,12 +76,10 @@ pub(crate) enum ImageError {
     Unnamed,
     #[error("image {name:?} was built for {platform}, and this machine is {host}")]
     Platform { name: String, platform: String, host: String },
-    #[error("{0:?} is the id of an ACI; images here have ids that begin with sha256-")]
-    AciId(String),
-    #[error(
-        "{0:?} is an ACI, which is not supported: images are those of registries, oci: and docker-archive:"
-    )]
-    Aci(String),
+    #[error(transparent)]
+    Names(#[from] names::NamesError),
+    #[error("image {name:?} cannot run here")]
+    Aci { name: String, source: image::AciManifestError },
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
@@ -111,13 +111,21 @@ impl<'a> Images<'a> {
 
     /// Understands a word for an image.
     pub(crate) fn name(&self, text: &str) -> Result<ImageName, ImageError> {
-        parse_name(Some(&self.store), text)
+        match names::configured_aci(&self.policy.config_dirs, text)? {
+            Some(name) => Ok(name),
+            None => parse_name(Some(&self.store), text),
+        }
     }
 
     /// Finds or fetches the image that `text` names.
     pub(crate) fn find(&self, text: &str) -> Result<Found, ImageError> {
+        self.find_signed(text, None)
+    }
+
+    /// The same, with the file that has the signature of an ACI.
+    pub(crate) fn find_signed(&self, text: &str, signature: Option<&Path>) -> Result<Found, ImageError> {
         let name = self.name(text)?;
-        let image = self.fetch(&name)?;
+        let image = self.fetch(&name, signature)?;
         self.found(&name, image)
     }
 
@@ -142,9 +150,9 @@ impl<'a> Images<'a> {
     }
 
     /// Fetches an image as the policy says.
-    pub(crate) fn fetch(&self, name: &ImageName) -> Result<Image, ImageError> {
+    pub(crate) fn fetch(&self, name: &ImageName, signature: Option<&Path>) -> Result<Image, ImageError> {
         let watch = self.policy.progress.watch(&name.to_string());
-        let outcome = self.fetch_watched(name, &watch);
+        let outcome = self.fetch_watched(name, signature, &watch);
         watch.show(&match &outcome {
             Ok(image) => FetchStep::Done { id: image.id.to_string() },
             Err(error) => FetchStep::Error { message: crate::exit::sentence(error, false) },
@@ -153,7 +161,12 @@ impl<'a> Images<'a> {
     }
 
     /// Fetches an image, and tells how far it is; how it ends is for the caller to tell.
-    pub(crate) fn fetch_watched(&self, name: &ImageName, watch: &Watch) -> Result<Image, ImageError> {
+    pub(crate) fn fetch_watched(
+        &self,
+        name: &ImageName,
+        signature: Option<&Path>,
+        watch: &Watch,
+    ) -> Result<Image, ImageError> {
         // What is in the store needs no credentials, and no threads to draw bars.
         if self.policy.pull == PullPolicy::New || matches!(name, ImageName::Id(_)) {
             let options = FetchOptions { pull_policy: PullPolicy::Never, ..FetchOptions::default() };
@@ -177,6 +190,10 @@ impl<'a> Images<'a> {
                 config: registries::config()?,
                 ..RegistryOptions::default()
             },
+            aci: AciOptions {
+                trust: self.policy.keystore.as_ref().map_or(AciTrust::Waived, |keys| AciTrust::Signed(keys)),
+                signature,
+            },
             ..FetchOptions::default()
         };
         watch.show(&FetchStep::Resolving);
@@ -196,6 +213,10 @@ impl<'a> Images<'a> {
 
     fn found(&self, name: &ImageName, image: Image) -> Result<Found, ImageError> {
         let (name, version) = self.split(name, &image)?;
+        if let Some(manifest) = image.aci() {
+            image::check_platform(manifest, &image::Platform::host())
+                .map_err(|source| ImageError::Aci { name: full_name(&name, version.as_deref()), source })?;
+        }
         Ok(Found {
             id: image.id.to_string(),
             name,
@@ -234,13 +255,10 @@ impl Found {
 }
 
 /// Understands a word for an image. A name without a registry is looked for in the store under every name that it may
-/// stand for. What rkt 1.30 took and we do not gets a sentence of its own: as a name it would be looked for in a registry.
+/// stand for. One that the store has as an ACI means that.
 pub(crate) fn parse_name(store: Option<&Store>, text: &str) -> Result<ImageName, ImageError> {
-    if text.starts_with("sha512-") {
-        return Err(ImageError::AciId(text.to_owned()));
-    }
-    if text.ends_with(".aci") || text.starts_with("https://") || text.starts_with("http://") {
-        return Err(ImageError::Aci(text.to_owned()));
+    if let Some(name) = store.and_then(|store| names::stored_aci(store, text)) {
+        return Ok(name);
     }
     let known = |name: &ImageName| store.is_some_and(|store| matches!(store.find(name), Ok(Some(_))));
     let wrong = |e| ImageError::Name(text.to_owned(), e);
@@ -267,6 +285,8 @@ pub(crate) fn split_name(name: &ImageName) -> (String, Option<String>) {
             (format!("docker-archive:{}", path.display()), name.clone())
         }
         ImageName::Id(id) => (id.to_string(), None),
+        ImageName::Aci(AciWord::Named(name)) => (name.name().to_owned(), name.version().map(str::to_owned)),
+        ImageName::Aci(word) => (word.to_string(), None),
     }
 }
 

@@ -27,6 +27,7 @@ mod spec;
 mod uses;
 
 mod launch;
+mod names;
 mod oom;
 mod stage1;
 

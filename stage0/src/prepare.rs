@@ -89,7 +89,7 @@ pub(crate) fn discard(mut pod: LockedPod) {
 fn resolve(images: &Images<'_>, content: &Content) -> Result<(PodManifest, Vec<Found>), PrepareError> {
     let (mut manifest, found) = match content {
         Content::Apps(wishes) => {
-            let find = |app: &AppRequest| images.find(&app.image);
+            let find = |app: &AppRequest| images.find_signed(&app.image, app.signature.as_deref());
             let found: Vec<Found> = wishes.apps.iter().map(find).collect::<Result<_, _>>()?;
             (merge::manifest(wishes, &found)?, found)
         }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::record::{ImageFile, ImageRecord, RefFile, ref_file};
 use super::{Image, Store, StoreError, list, optional, read_json};
+use crate::aci::AciWord;
 use crate::content::{Content, Format};
 use crate::digest::{Digest, ImageId};
 use crate::manifest;
@@ -25,6 +26,7 @@ impl Store {
                 Some(id) => Some(id),
                 None => return self.find_prefix(prefix),
             },
+            ImageName::Aci(AciWord::Named(name)) => self.find_aci(name)?,
             named => {
                 let path = self.refs().join(ref_file(&named.to_string()));
                 optional(read_json::<RefFile>(&path))?.map(|file| file.image)

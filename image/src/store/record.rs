@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::content::Format;
 use crate::digest::{Digest, ImageId};
 use crate::platform::Platform;
+use crate::unpack::Shape;
 
 /// `image/<hex>.json`: everything that a list needs, so that listing walks no tree. The file's mtime is when the image
 /// was last used: a run touches it, which costs one system call.
@@ -40,6 +41,9 @@ pub(super) struct RefFile {
     pub(super) image: ImageId,
     /// When the name got this meaning.
     pub(super) imported: Timestamp,
+    /// An ACI's server said that this is the latest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) latest: bool,
 }
 
 /// `tree/<hex>/layer.json`: what a tree holds.
@@ -48,6 +52,9 @@ pub(super) struct RefFile {
 pub(super) struct LayerFile {
     pub(super) bytes: u64,
     pub(super) inodes: u64,
+    /// How the names of its archive were understood.
+    #[serde(default)]
+    pub(super) shape: Shape,
     /// The layer hides everything below it.
     #[serde(default)]
     pub(super) opaque: bool,

@@ -16,7 +16,7 @@ use super::write::sync_dir;
 use super::{Store, StoreError};
 use crate::digest::Digest;
 use crate::remove::remove_path;
-use crate::unpack::Unpacked;
+use crate::unpack::{Shape, Unpacked};
 
 /// A layer's place in the store, ours for now.
 pub(crate) enum LayerSlot {
@@ -74,6 +74,7 @@ impl LayerWork {
         remove_path(&self.work.join("aside")).map_err(failed("clean up"))?;
         let record = LayerFile {
             bytes: unpacked.bytes,
+            shape: unpacked.shape,
             inodes: unpacked.entries,
             opaque: unpacked.opaque_root,
             opens_outputs: unpacked.opens_outputs,
@@ -142,6 +143,19 @@ impl Store {
         let lock = LayerLock::shared(&path, || {}).map_err(StoreError::io("lock", &path))?;
         let hold = LayerHold(Some(lock));
         Ok(self.trees().join(&hex).exists().then_some(hold))
+    }
+
+    /// The root of a layer's tree.
+    pub(crate) fn root_of(&self, tree: Digest) -> PathBuf {
+        self.trees().join(tree.hex()).join("rootfs")
+    }
+
+    /// Whether a tree was unpacked as this image needs it: an archive has one digest, whatever its names mean.
+    pub(crate) fn check_shape(&self, tree: Digest, shape: Shape) -> Result<(), StoreError> {
+        if self.layer_file(tree)?.shape == shape {
+            return Ok(());
+        }
+        Err(StoreError::Shape { path: self.trees().join(tree.hex()) })
     }
 
     /// What is known of a tree.

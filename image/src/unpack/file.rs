@@ -99,7 +99,7 @@ impl Unpacker<'_> {
     ) -> Result<(), UnpackError> {
         let refused = |refusal| UnpackError::refused(path.as_bytes(), refusal);
         let failed = || UnpackError::system("link", path.as_bytes());
-        let target = TreePath::parse(target).map_err(refused)?;
+        let target = self.shape.link(target).map_err(refused)?;
         if target.is_root() {
             return Err(refused(Refusal::LinkTarget));
         }

@@ -4,6 +4,8 @@
 //! image builder writes it, and an archive that does wants something. Names that the kernel could not take are
 //! refused here, with the name in the error.
 
+use serde::{Deserialize, Serialize};
+
 use super::Refusal;
 
 const NAME_MAX: usize = 255;
@@ -18,11 +20,11 @@ const BOOKKEEPING: &[u8] = b".wh..wh.";
 
 /// A path within a tree: components joined by single slashes, none of them `.` or `..`; empty for the root itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct TreePath(Vec<u8>);
+pub(crate) struct TreePath(Vec<u8>);
 
 /// What an entry's name asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// Something at this path.
     Entry(TreePath),
     /// Hide what lower layers have at this path.
@@ -31,6 +33,8 @@ pub(super) enum Target {
     Opaque(TreePath),
     /// Nothing.
     Bookkeeping,
+    /// The manifest of an ACI.
+    Manifest,
 }
 
 impl TreePath {
@@ -65,7 +69,7 @@ impl TreePath {
         &self.0
     }
 
-    pub(super) fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -82,7 +86,7 @@ impl TreePath {
 }
 
 /// Whether a link leads to the standard output or error of whoever follows it.
-pub(super) fn is_output(link: &[u8]) -> bool {
+pub(crate) fn is_output(link: &[u8]) -> bool {
     matches!(
         link,
         b"/dev/stdout"
@@ -94,8 +98,59 @@ pub(super) fn is_output(link: &[u8]) -> bool {
     )
 }
 
+/// What the names of an archive mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// A layer of OCI and Docker: names are paths of the tree, some of them whiteouts.
+    #[default]
+    Layer,
+    /// An ACI: what is in `rootfs` is the tree, and there is nothing else but a `manifest`. No name is a whiteout.
+    Aci,
+    /// The tree was made from the trees of ACIs: there is no archive.
+    Rendered,
+}
+
+impl Shape {
+    /// What an entry's name asks for.
+    pub(crate) fn target(self, name: &[u8]) -> Result<Target, Refusal> {
+        match self {
+            Self::Layer => Target::parse(name),
+            Self::Aci | Self::Rendered => member(name),
+        }
+    }
+
+    /// What a hardlink leads to.
+    pub(super) fn link(self, target: &[u8]) -> Result<TreePath, Refusal> {
+        match self {
+            Self::Layer => TreePath::parse(target),
+            Self::Aci | Self::Rendered => match member(target)? {
+                Target::Entry(path) => Ok(path),
+                _ => Err(Refusal::LinkTarget),
+            },
+        }
+    }
+}
+
+/// The name of the manifest in an ACI.
+const MANIFEST: &[u8] = b"manifest";
+/// The name of the tree in an ACI.
+const ROOTFS: &[u8] = b"rootfs";
+
+fn member(name: &[u8]) -> Result<Target, Refusal> {
+    let path = TreePath::parse(name)?;
+    match path.as_bytes().strip_prefix(ROOTFS) {
+        Some([]) => Ok(Target::Entry(TreePath::root())),
+        Some([b'/', rest @ ..]) => Ok(Target::Entry(TreePath(rest.to_vec()))),
+        _ if path.as_bytes() == MANIFEST => Ok(Target::Manifest),
+        // The directory that was archived.
+        _ if path.is_root() => Ok(Target::Bookkeeping),
+        _ => Err(Refusal::NotInAci),
+    }
+}
+
 impl Target {
-    pub(super) fn parse(name: &[u8]) -> Result<Self, Refusal> {
+    fn parse(name: &[u8]) -> Result<Self, Refusal> {
         let path = TreePath::parse(name)?;
         if path.as_bytes().starts_with(BOOKKEEPING) && path.as_bytes() != OPAQUE {
             return Ok(Self::Bookkeeping);
@@ -154,6 +209,32 @@ mod tests {
         for (name, expected) in table {
             assert_eq!(Target::parse(name.as_bytes()), expected, "{name:?}");
         }
+    }
+
+    #[test]
+    fn an_aci_has_a_manifest_and_a_root() {
+        let entry = |text: &str| Ok(Target::Entry(TreePath(text.as_bytes().to_vec())));
+        for (name, expected) in [
+            ("manifest", Ok(Target::Manifest)),
+            ("./manifest", Ok(Target::Manifest)),
+            ("./", Ok(Target::Bookkeeping)),
+            ("rootfs", entry("")),
+            ("rootfs/", entry("")),
+            ("/rootfs/etc/passwd", entry("etc/passwd")),
+            // No name has a meaning of its own.
+            ("rootfs/d/.wh.a", entry("d/.wh.a")),
+            ("rootfs/.wh..wh..opq", entry(".wh..wh..opq")),
+            ("rootfs/manifest", entry("manifest")),
+            ("rootfs2", Err(Refusal::NotInAci)),
+            ("manifest/x", Err(Refusal::NotInAci)),
+            ("etc/passwd", Err(Refusal::NotInAci)),
+            ("rootfs/../x", Err(Refusal::DotDot)),
+        ] {
+            assert_eq!(Shape::Aci.target(name.as_bytes()), expected, "{name:?}");
+        }
+        assert_eq!(Shape::Aci.link(b"rootfs/a"), Ok(TreePath(b"a".to_vec())));
+        assert_eq!(Shape::Aci.link(b"manifest"), Err(Refusal::LinkTarget));
+        assert_eq!(Shape::Aci.link(b"a"), Err(Refusal::NotInAci));
     }
 
     proptest! {

@@ -11,6 +11,8 @@ mod gnupg;
 mod server;
 
 #[cfg(test)]
+mod aci;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod crash;

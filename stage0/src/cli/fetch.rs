@@ -8,8 +8,9 @@ use image::PullPolicy;
 
 use super::apps::{self, Tables};
 use super::command::Invocation;
-use super::flag::{Flag, Given, Refused, refused, switch, value};
+use super::flag::{Flag, Given, switch, value};
 use super::global::{GLOBAL_FLAGS, PROGRESS_FLAGS, policy};
+use super::pod_flags::{SIGNATURE, signature};
 use crate::exit::SUCCESS;
 use crate::fetch_service::{Request, client};
 use crate::images::Images;
@@ -20,16 +21,18 @@ pub(crate) const FLAGS: &[Flag] = &[
     switch("no-store", "deprecated: use --pull-policy=update"),
     value("pull-policy", "update", "when to pull an image: new, never or update"),
     switch("quiet", "suppress progress output"),
-    refused("signature", Refused::Value, "images of registries are verified by digest, not by signature"),
     switch("store-only", "deprecated: use --pull-policy=never"),
 ];
+
+/// The flags of one image.
+const IMAGE_FLAGS: &[Flag] = &[SIGNATURE];
 
 /// How many hexadecimal digits of an id are printed without `--full`.
 const SHORT: usize = 32;
 
 pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     let mut flags = invocation.flags.clone();
-    let tables = Tables { pod: &[FLAGS, PROGRESS_FLAGS, GLOBAL_FLAGS], app: &[], both: &[] };
+    let tables = Tables { pod: &[FLAGS, PROGRESS_FLAGS, GLOBAL_FLAGS], app: IMAGE_FLAGS, both: &[] };
     let words = apps::parse(invocation.words.clone(), &mut flags, &tables)?;
     ensure!(!words.is_empty(), "must provide at least one image");
     ensure!(words.iter().all(|word| word.args.is_none()), "app arguments unsupported");
@@ -38,16 +41,18 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
             if flags.switch("full") { id } else { id.chars().take("sha256-".len() + SHORT).collect() };
         writeln!(std::io::stdout(), "{shown}")
     };
-    let names = words.into_iter().map(|word| word.image);
     if !rustix::process::geteuid().is_root() {
+        let signed = words.iter().any(|word| word.flags.has("signature"));
+        ensure!(!signed, "--signature is for root: the fetch service looks for signatures where images come from");
+        let names = words.into_iter().map(|word| word.image);
         return ask_root(invocation, &flags, names, print);
     }
     let policy = policy(&flags, PullPolicy::Update)?;
     let data = invocation.data_dir()?;
     let images = Images::open(&data, &policy)?;
-    for text in names {
-        let name = images.name(&text)?;
-        print(images.fetch(&name)?.id.to_string())?;
+    for word in words {
+        let name = images.name(&word.image)?;
+        print(images.fetch(&name, signature(&word.flags))?.id.to_string())?;
     }
     Ok(SUCCESS)
 }
@@ -59,7 +64,7 @@ fn ask_root(
     names: impl Iterator<Item = String>,
     print: impl Fn(String) -> std::io::Result<()>,
 ) -> anyhow::Result<u8> {
-    for name in ["signature", "local-config", "system-config", "trust-keys-from-https"] {
+    for name in ["local-config", "system-config", "trust-keys-from-https"] {
         ensure!(!flags.has(name), "--{name} is for root: the fetch service uses what root has configured");
     }
     let mut policy = policy(flags, PullPolicy::Update)?;

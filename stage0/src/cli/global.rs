@@ -1,10 +1,10 @@
 //! The flags that every command takes, and what they mean.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use image::PullPolicy;
+use image::{Keystore, PullPolicy};
 use pod::DataDir;
 
 use super::command::Invocation;
@@ -41,6 +41,8 @@ pub(crate) const PROGRESS_FLAGS: &[Flag] = &[
 /// What `--insecure-options` gives up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Insecure {
+    /// Images that nobody vouches for.
+    pub(crate) image: bool,
     /// Registries without TLS.
     pub(crate) http: bool,
     /// Registries that cannot prove who they are.
@@ -81,19 +83,20 @@ impl Invocation {
 pub(crate) fn insecure(flags: &Given) -> anyhow::Result<Insecure> {
     let mut insecure = Insecure::default();
     for word in flags.values("insecure-options").flat_map(|list| list.split(',')) {
-        let Insecure { http, tls, lifted } = &mut insecure;
+        let Insecure { image, http, tls, lifted } = &mut insecure;
         match word {
-            // Registries' images are verified by digest, always; there is nothing to give up.
-            "" | "none" | "image" | "ondisk" | "pubkey" => {}
+            // What is on the disk is verified anyway.
+            "" | "none" | "ondisk" | "pubkey" => {}
+            "image" => *image = true,
             "http" => *http = true,
             "tls" => *tls = true,
             "capabilities" => lifted.capabilities = true,
             "paths" => lifted.paths = true,
             "seccomp" => lifted.seccomp = true,
-            "all-fetch" => (*http, *tls) = (true, true),
+            "all-fetch" => (*image, *http, *tls) = (true, true, true),
             "all-run" => *lifted = Lifted { capabilities: true, paths: true, seccomp: true },
             "all" => {
-                (*http, *tls) = (true, true);
+                (*image, *http, *tls) = (true, true, true);
                 *lifted = Lifted { capabilities: true, paths: true, seccomp: true };
             }
             other => anyhow::bail!("invalid argument {other:?} for --insecure-options (see --help)"),
@@ -106,12 +109,15 @@ pub(crate) fn insecure(flags: &Given) -> anyhow::Result<Insecure> {
 pub(crate) fn policy(flags: &Given, default: PullPolicy) -> anyhow::Result<Policy> {
     let dirs = [("user-config", ""), ("local-config", "/etc/rkt"), ("system-config", "/usr/lib/rkt")];
     let dir = |(name, default)| flags.value(name).unwrap_or(default);
+    let dirs = dirs.map(dir);
+    let [_, local, system] = dirs.map(Path::new);
     let insecure = insecure(flags)?;
     Ok(Policy {
+        keystore: (!insecure.image).then(|| Keystore::new(system, local)),
         pull: pull_policy(flags, default)?,
         allow_http: insecure.http,
         verify_tls: !insecure.tls,
-        config_dirs: dirs.map(dir).into_iter().filter(|d| !d.is_empty()).map(PathBuf::from).collect(),
+        config_dirs: dirs.into_iter().filter(|d| !d.is_empty()).map(PathBuf::from).collect(),
         credentials: None,
         progress: progress(flags)?,
     })

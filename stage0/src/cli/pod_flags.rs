@@ -52,6 +52,18 @@ pub(crate) const POD_FLAGS: &[Flag] = &[
     ),
 ];
 
+/// The signature of one image.
+pub(crate) const SIGNATURE: Flag = value(
+    "signature",
+    "",
+    "local signature file of the ACI before it, to use in place of NAME.aci.asc beside the ACI",
+);
+
+/// The file with the signature of an image.
+pub(crate) fn signature(flags: &Given) -> Option<&Path> {
+    flags.value("signature").filter(|path| !path.is_empty()).map(Path::new)
+}
+
 /// An app's flags; they follow its image.
 pub(crate) const APP_FLAGS: &[Flag] = &[
     values("annotation", "set the app's annotations, in the form name=value"),
@@ -73,7 +85,7 @@ pub(crate) const APP_FLAGS: &[Flag] = &[
     value("oom-score-adj", "", "oom-score-adj isolator override: -1000 to 1000"),
     switch("readonly-rootfs", "mount the root file system read-only"),
     value("seccomp", "", "system call filter: mode=retain|remove[,errno=ERRNO],CALL[,CALL…]"),
-    refused("signature", Refused::Value, "images of registries are verified by digest, not by signature"),
+    SIGNATURE,
     refused("stderr", Refused::Value, "apps' output goes where rkt's goes, or to the journal"),
     refused("stdin", Refused::Value, "use --interactive"),
     refused("stdout", Refused::Value, "apps' output goes where rkt's goes, or to the journal"),
@@ -202,6 +214,7 @@ fn app(words: &AppWords) -> anyhow::Result<AppRequest> {
         flags.values("supplementary-gids").map(parse::gids).collect::<anyhow::Result<_>>()?;
     Ok(AppRequest {
         image: words.image.clone(),
+        signature: signature(flags).map(Path::to_owned),
         name: text("name").map(|name| name.parse().context("--name")).transpose()?,
         exec: text("exec"),
         args: words.args.clone().unwrap_or_default(),

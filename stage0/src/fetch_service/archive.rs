@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use image::ImageName;
+use image::{AciWord, ImageName};
 use rustix::fs::{FileType, Mode, OFlags};
 
 /// proc(5), sysfs(5): what a file there holds depends on who opens it. statfs(2) has the numbers.
@@ -19,6 +19,8 @@ pub(super) enum ArchiveError {
         "a directory cannot be handed to the fetch service: make an archive of it (oci-archive:PATH), or ask root"
     )]
     Directory,
+    #[error("an ACI in a file cannot be handed to the fetch service: name its URL, or ask root")]
+    Aci,
     #[error("the image is in a file, and no open file came with the request")]
     Missing,
     #[error("an open file came with the request, and the image is in none")]
@@ -60,7 +62,7 @@ pub(super) fn take(
     let name = match name {
         ImageName::OciArchive { tag, .. } => ImageName::OciArchive { path, tag },
         ImageName::DockerArchive { name, .. } => ImageName::DockerArchive { path, name },
-        ImageName::Oci { .. } | ImageName::Registry(_) | ImageName::Id(_) => {
+        ImageName::Oci { .. } | ImageName::Registry(_) | ImageName::Id(_) | ImageName::Aci(_) => {
             return Err(ArchiveError::Unasked);
         }
     };
@@ -73,7 +75,9 @@ fn place(name: &ImageName) -> Result<Option<&Path>, ArchiveError> {
     match name {
         ImageName::Oci { .. } => Err(ArchiveError::Directory),
         ImageName::OciArchive { path, .. } | ImageName::DockerArchive { path, .. } => Ok(Some(path)),
-        ImageName::Registry(_) | ImageName::Id(_) => Ok(None),
+        // Its signature is a second file, beside it.
+        ImageName::Aci(AciWord::File(_)) => Err(ArchiveError::Aci),
+        ImageName::Registry(_) | ImageName::Id(_) | ImageName::Aci(_) => Ok(None),
     }
 }
 
@@ -127,6 +131,9 @@ mod tests {
         assert!(matches!(take(name("oci-archive:/etc/shadow"), None), Err(ArchiveError::Missing)));
         for directory in [None, Some(&fd)] {
             assert!(matches!(take(name("oci:/etc"), directory), Err(ArchiveError::Directory)));
+            for path in ["/etc/shadow", "./x", "file:///x.aci", "cimd:aci-archive:v=0:file%3A%2F%2F%2Fx.aci"] {
+                assert!(matches!(take(name(path), directory), Err(ArchiveError::Aci)), "{path}");
+            }
         }
         assert!(matches!(take(name("example.org/a"), Some(&fd)), Err(ArchiveError::Unasked)));
         assert_eq!(take(name("example.org/a"), None).unwrap(), (name("example.org/a"), None));

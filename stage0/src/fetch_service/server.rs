@@ -118,7 +118,7 @@ fn fetch(
     let watch = Arc::new(Output::Json(Arc::clone(&connection.sink)).watch(&request.image));
     let (name, path) = archive::take(name, file.as_ref())?;
     guard(connection, &watch, path.is_none(), terms.log)?;
-    let fetched = images.fetch_watched(&name, &watch).map_err(anyhow::Error::new);
+    let fetched = images.fetch_watched(&name, None, &watch).map_err(anyhow::Error::new);
     let Some(path) = path else { return Ok(fetched?.id.to_string()) };
     // What the descriptor is called means nothing to anybody.
     let shown = |e: anyhow::Error| anyhow::anyhow!(exit::render(&e, false).replace(&path, "the archive"));

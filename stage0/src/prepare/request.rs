@@ -66,6 +66,8 @@ pub(crate) struct Apps {
 pub(crate) struct AppRequest {
     /// The image, as written.
     pub(crate) image: String,
+    /// The file with its signature.
+    pub(crate) signature: Option<std::path::PathBuf>,
     /// Its name in the pod; derived from the image's when absent.
     pub(crate) name: Option<AppName>,
     /// Replaces the image's command.

@@ -1,0 +1,23 @@
+//! Application Container Images: appc's format, which rkt was made for (appc image specification 0.8).
+//!
+//! An ACI is a tar archive, usually compressed, of a `manifest` and a `rootfs/`. Its id is the sha512 of the archive
+//! without compression. Its root file system goes into the store as a layer does, under that id. It may need other
+//! images beneath it (`dependencies`), and may want to show only some of all the files (`pathWhitelist`).
+//!
+//! * [`name`]: what images are called, and the words for them on a command line.
+//! * [`manifest`]: reading and checking a manifest.
+//! * [`file`]: one archive: what it is, before anything of it is believed.
+//! * [`fetch`]: from a word to an image of the store, with everything beneath it.
+//! * [`render`]: the tree of an image that has a whitelist.
+
+pub(crate) mod fetch;
+mod file;
+mod manifest;
+mod name;
+mod render;
+
+pub use fetch::{AciError, AciKeys, AciOptions, AciTrust};
+pub use file::AciFileError;
+pub(crate) use manifest::has_identity;
+pub use manifest::{AciManifestError, check_platform};
+pub use name::{AciName, AciNameError, AciWord};
