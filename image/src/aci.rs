@@ -8,12 +8,16 @@
 //! * [`manifest`]: reading and checking a manifest.
 //! * [`file`]: one archive: what it is, before anything of it is believed.
 //! * [`fetch`]: from a word to an image of the store, with everything beneath it.
+//! * [`discovery`]: from a name to the pages that say where the image is.
+//! * [`remote`]: from an address to a file.
 //! * [`render`]: the tree of an image that has a whitelist.
 
+mod discovery;
 pub(crate) mod fetch;
 mod file;
 mod manifest;
 mod name;
+mod remote;
 mod render;
 
 pub use fetch::{AciError, AciKeys, AciOptions, AciTrust};
@@ -21,3 +25,5 @@ pub use file::AciFileError;
 pub(crate) use manifest::has_identity;
 pub use manifest::{AciManifestError, check_platform};
 pub use name::{AciName, AciNameError, AciWord};
+pub use remote::{AciAuthorization, AciRemoteError, discover_keys};
+pub(crate) use remote::{file_name, is_useful};

@@ -60,8 +60,8 @@ mod fetch;
 mod progress;
 
 pub use aci::{
-    AciError, AciFileError, AciKeys, AciManifestError, AciName, AciNameError, AciOptions, AciTrust, AciWord,
-    check_platform,
+    AciAuthorization, AciError, AciFileError, AciKeys, AciManifestError, AciName, AciNameError, AciOptions,
+    AciRemoteError, AciTrust, AciWord, check_platform, discover_keys,
 };
 pub use archive::{ArchiveError, DockerArchive};
 pub use certs::{Certificates, CertificatesError};

@@ -172,6 +172,7 @@ impl Store {
             (store.refs(), 0o755),
             (store.trees(), 0o700),
             (store.tmp(), 0o700),
+            (store.dir.join("remote"), 0o700),
         ] {
             if !path.is_dir() {
                 make(&path, mode).map_err(StoreError::io("create", &path))?;

@@ -192,6 +192,7 @@ impl<'a> Images<'a> {
             },
             aci: AciOptions {
                 trust: self.policy.keystore.as_ref().map_or(AciTrust::Waived, |keys| AciTrust::Signed(keys)),
+                authorization: &credentials,
                 signature,
             },
             ..FetchOptions::default()

@@ -20,9 +20,11 @@ use std::sync::atomic::AtomicBool;
 use oci_spec::image::{Descriptor, MediaType};
 use pod::manifest::{Dependency, ImageManifest};
 
+use super::discovery::Endpoint;
 use super::file::{AciFile, AciFileError, Hashing, Scan};
 use super::manifest::{self, AciManifestError};
 use super::name::{AciName, AciNameError, AciWord};
+use super::remote::{AciAuthorization, AciRemoteError, Downloaded, Part as Downloading, Servers};
 use super::render;
 use crate::digest::{Algorithm, Digest, ImageId};
 use crate::fetch::FetchOptions;
@@ -43,6 +45,8 @@ const MAX_SIGNATURE: u64 = 1 << 20;
 pub struct AciOptions<'a> {
     /// Who vouches for them.
     pub trust: AciTrust<'a>,
+    /// What servers are told who want to know who asks.
+    pub authorization: &'a dyn AciAuthorization,
     /// The signature of the image that is asked for; otherwise it is looked for beside the archive.
     pub signature: Option<&'a Path>,
 }
@@ -91,9 +95,12 @@ pub enum AciError {
     /// It is not what was asked for.
     #[error(transparent)]
     Manifest(#[from] AciManifestError),
-    /// It is not on this machine.
-    #[error("{0} is not in the store, and ACIs are fetched from files only: download it and name the file")]
-    Remote(String),
+    /// Its server does not deliver.
+    #[error(transparent)]
+    Remote(#[from] AciRemoteError),
+    /// It was in the store when its server said that it has not changed, and then no more.
+    #[error("{0} was collected while it was looked for; try again")]
+    Gone(String),
     /// It depends on something that is no image.
     #[error("the image {image:?} has a dependency that is none")]
     Dependency {
@@ -189,7 +196,7 @@ pub enum AciError {
 
 impl Default for AciOptions<'_> {
     fn default() -> Self {
-        Self { trust: AciTrust::Signed(&()), signature: None }
+        Self { trust: AciTrust::Signed(&()), authorization: &(), signature: None }
     }
 }
 
@@ -202,13 +209,16 @@ pub(crate) fn fetch(
     options: &FetchOptions<'_>,
     progress: &dyn Progress,
 ) -> Result<(ImageId, Vec<LayerHold>), AciError> {
-    let mut fetch = AciFetch { store, options, progress, holds: Vec::new(), above: Vec::new(), count: 0 };
+    let servers = Servers::new(store, options);
+    let mut fetch =
+        AciFetch { servers, store, options, progress, holds: Vec::new(), above: Vec::new(), count: 0 };
     let id = fetch.image(word, None)?.id;
     Ok((id, fetch.holds))
 }
 
 /// One fetch, of an image and everything beneath it.
 struct AciFetch<'a> {
+    servers: Servers<'a>,
     store: &'a Store,
     options: &'a FetchOptions<'a>,
     progress: &'a dyn Progress,
@@ -217,6 +227,22 @@ struct AciFetch<'a> {
     /// The images whose dependencies are being fetched, the outermost first.
     above: Vec<ImageManifest>,
     count: usize,
+}
+
+/// Where an image was found.
+enum Found {
+    /// In the store, and its server says that it has not changed.
+    Unchanged(ImageId),
+    Brought(Box<Brought>),
+}
+
+/// An archive that is here.
+struct Brought {
+    file: AciFile,
+    /// What its server says is its signature.
+    signature: Option<Vec<u8>>,
+    /// It came from a server, which has its signature there.
+    remote: Option<(Downloading, String)>,
 }
 
 /// An image that is in the store.
@@ -232,24 +258,32 @@ struct Part {
 impl AciFetch<'_> {
     /// Fetches an image: the one that was asked for, or one that another depends on.
     fn image(&mut self, word: &AciWord, wanted: Option<&Dependency>) -> Result<Part, AciError> {
-        let archive = self.archive(word)?;
-        let limit = self.options.limits.stream();
-        let scan = archive.scan(limit)?;
+        let brought = match self.find(word, wanted.is_none())? {
+            Found::Brought(brought) => brought,
+            Found::Unchanged(id) => match self.unchanged(word, id)? {
+                Some(part) => return Ok(part),
+                // It was collected this very moment.
+                None => return Err(AciError::Gone(word.to_string())),
+            },
+        };
+        let archive = &brought.file;
+        let scan = archive.scan(self.options.limits.stream())?;
         if let AciWord::Named(name) = word {
             manifest::check_identity(&scan.parsed, name)?;
         }
         wanted.map_or(Ok(()), |wanted| check_dependency(wanted, &scan))?;
-        self.check_signature(&archive, &scan, wanted.is_none())?;
+        let verified = self.check_signature(&brought, &scan, wanted.is_none())?;
         let names = names(word, &scan.parsed);
         if let Some(part) = self.present(scan.id)? {
             self.store.name_aci(&names, scan.id).map_err(failed(&part.name))?;
             self.progress.layer(scan.transported, LayerEvent::Present);
+            self.arrived(&brought, scan.id, verified)?;
             return Ok(part);
         }
         self.above.push(scan.parsed.clone());
         let beneath = self.beneath(&scan.parsed);
         let _ = self.above.pop();
-        let part = self.unpack(&archive, &scan, &beneath?)?;
+        let part = self.unpack(archive, &scan, &beneath?)?;
         let record = AciRecord {
             id: scan.id,
             manifest: &scan.manifest,
@@ -258,25 +292,78 @@ impl AciFetch<'_> {
             platform: manifest::platform(&scan.parsed),
         };
         self.store.record_aci(&record, &names).map_err(failed(&part.name))?;
+        self.arrived(&brought, scan.id, verified)?;
         Ok(part)
     }
 
-    fn archive(&self, word: &AciWord) -> Result<AciFile, AciError> {
-        match word {
-            AciWord::File(path) => Ok(AciFile::open(path)?),
-            AciWord::Url(_) | AciWord::Named(_) => Err(AciError::Remote(word.to_string())),
+    /// Finds the archive, and brings it here if it is elsewhere.
+    fn find(&self, word: &AciWord, top: bool) -> Result<Found, AciError> {
+        let at = match word {
+            AciWord::File(path) => {
+                let file = AciFile::open(path)?;
+                return Ok(Found::Brought(Box::new(Brought { file, signature: None, remote: None })));
+            }
+            AciWord::Url(url) => Endpoint { aci: url.clone(), signature: signature_of(url) },
+            AciWord::Named(name) => self.servers.discover(name)?,
+        };
+        let verify = matches!(self.options.aci.trust, AciTrust::Signed(_));
+        let ask = verify && !(top && self.options.aci.signature.is_some());
+        let mut signature = None;
+        let downloaded = self.servers.download(&at.aci, verify, || {
+            if ask {
+                signature = self.servers.signature(&at.signature, MAX_SIGNATURE)?;
+            }
+            Ok(())
+        })?;
+        match downloaded {
+            Downloaded::Unchanged(id) => Ok(Found::Unchanged(id)),
+            Downloaded::New(part) => {
+                let file = AciFile::open(part.path())?;
+                Ok(Found::Brought(Box::new(Brought { file, signature, remote: Some((part, at.signature)) })))
+            }
         }
     }
 
-    /// Verifies who made the archive. What was verified and what was scanned must be the same bytes.
-    fn check_signature(&self, archive: &AciFile, scan: &Scan, top: bool) -> Result<(), AciError> {
-        let AciTrust::Signed(keys) = self.options.aci.trust else { return Ok(()) };
-        let path = match self.options.aci.signature.filter(|_| top) {
-            Some(path) => path.to_owned(),
-            None => archive.signature(),
+    /// What the store has, and the server still has.
+    fn unchanged(&mut self, word: &AciWord, id: ImageId) -> Result<Option<Part>, AciError> {
+        let Some(part) = self.present(id)? else { return Ok(None) };
+        let image = self.store.image(id).map_err(failed(&part.name))?;
+        if let Some(manifest) = image.aci() {
+            if let AciWord::Named(name) = word {
+                manifest::check_identity(manifest, name)?;
+            }
+            self.store.name_aci(&names(word, manifest), id).map_err(failed(&part.name))?;
+        }
+        Ok(Some(part))
+    }
+
+    /// Notes where the image came from.
+    fn arrived(&self, brought: &Brought, id: ImageId, verified: bool) -> Result<(), AciError> {
+        match &brought.remote {
+            Some((part, _)) => Ok(self.servers.arrived(part, id, verified)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The signature, from where it is to be had.
+    fn signature(&self, brought: &Brought, top: bool) -> Result<Vec<u8>, AciError> {
+        let path = match (self.options.aci.signature.filter(|_| top), &brought.signature, &brought.remote) {
+            (Some(path), ..) => path.to_owned(),
+            (None, Some(bytes), _) => return Ok(bytes.clone()),
+            (None, None, Some((_, url))) => {
+                let deferred = || AciRemoteError::Deferred { url: url.clone() };
+                return Ok(self.servers.signature(url, MAX_SIGNATURE)?.ok_or_else(deferred)?);
+            }
+            (None, None, None) => brought.file.signature(),
         };
-        let unreadable = |source| AciError::SignatureFile { path: path.clone(), source };
-        let signature = read_bounded(&path).map_err(unreadable)?;
+        read_bounded(&path).map_err(|source| AciError::SignatureFile { path, source })
+    }
+
+    /// Verifies who made the archive. What was verified and what was scanned must be the same bytes. `false`: nobody
+    /// asked.
+    fn check_signature(&self, brought: &Brought, scan: &Scan, top: bool) -> Result<bool, AciError> {
+        let AciTrust::Signed(keys) = self.options.aci.trust else { return Ok(false) };
+        let (archive, signature) = (&brought.file, self.signature(brought, top)?);
         let mut content = Hashing::new(archive.bytes(), Algorithm::Sha256);
         let image = || scan.parsed.name.clone();
         let _signer = keys
@@ -284,7 +371,7 @@ impl AciFetch<'_> {
             .map_err(|source| AciError::Signature { image: image(), source })?;
         let changed = || AciError::Changed { path: archive.path().to_owned() };
         let _ = std::io::copy(&mut content, &mut std::io::sink()).map_err(|_| changed())?;
-        if content.hasher.finish() == scan.transported { Ok(()) } else { Err(changed()) }
+        if content.hasher.finish() == scan.transported { Ok(true) } else { Err(changed()) }
     }
 
     /// The image, if the store has all of it. Its trees are held.
@@ -456,6 +543,13 @@ impl AciFetch<'_> {
 fn failed(image: &str) -> impl Fn(StoreError) -> AciError + use<> {
     let image = image.to_owned();
     move |source| AciError::Store { image: image.clone(), source }
+}
+
+/// `NAME.aci.asc` for `NAME.aci`, whatever follows the path.
+fn signature_of(url: &str) -> String {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let (path, rest) = url.split_at(end);
+    format!("{path}.asc{rest}")
 }
 
 /// The archive as a layer.

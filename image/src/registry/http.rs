@@ -57,6 +57,8 @@ pub(crate) struct Request<'a> {
     pub(crate) authorization: Option<&'a str>,
     /// Skip this many bytes.
     pub(crate) from: u64,
+    /// Further headers.
+    pub(crate) more: &'a [(&'a str, &'a str)],
     /// A form to POST. Such a request follows no redirect.
     pub(crate) form: Option<&'a str>,
 }
@@ -162,6 +164,9 @@ impl Http {
                 }
                 if request.from > 0 {
                     call = call.header(RANGE, format!("bytes={}-", request.from));
+                }
+                for (name, value) in request.more {
+                    call = call.header(*name, *value);
                 }
                 call.call()
             }
@@ -328,7 +333,7 @@ pub(super) fn is_busy(status: StatusCode) -> bool {
 }
 
 /// An address without what may be secret in it, and not longer than anybody wants to read.
-pub(super) fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let bare = url.split(['?', '#']).next().unwrap_or(url);
     let bare = match bare.split_once("://") {
         Some((scheme, rest)) => {

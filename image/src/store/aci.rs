@@ -5,12 +5,13 @@
 //! means the one that was brought in last.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::record::{ImageFile, RefFile, ref_file};
 use super::{Store, StoreError, optional, read_json};
-use crate::aci::{AciName, has_identity};
+use crate::aci::{AciName, file_name, has_identity, is_useful};
 use crate::content::Format;
 use crate::digest::{Digest, ImageId};
 use crate::platform::Platform;
@@ -36,6 +37,12 @@ pub(crate) struct AciNames {
     pub(crate) bare: String,
     /// It was asked for by that.
     pub(crate) latest: bool,
+}
+
+/// Whether it was written within a day. Nobody who waits that long for more bytes gets them.
+fn is_young(path: &Path) -> bool {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() < 86_400))
 }
 
 impl Store {
@@ -101,6 +108,30 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// The file for what is known of an address, or comes from there.
+    pub(crate) fn remote(&self, url: &str, extension: &str) -> PathBuf {
+        self.dir.join("remote").join(file_name(url, extension))
+    }
+
+    /// Removes what is known of addresses whose images are gone, and downloads that nobody went on with for a day.
+    pub(super) fn clear_remote(&self) -> Result<(), StoreError> {
+        let dir = self.dir.join("remote");
+        for name in super::list(&dir)? {
+            let path = dir.join(&name);
+            let part = path.with_extension("part");
+            let there = |id| self.image_file(id).exists();
+            let keep = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("part") => is_young(&path),
+                Some("json") => std::fs::read(&path).is_ok_and(|record| is_useful(&record, there, &part)),
+                _ => false,
+            };
+            if !keep {
+                super::remove_file(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// What an image was rendered from, bottom first; nothing if it was not.

@@ -118,7 +118,7 @@ impl Store {
         write::replace(&self.tmp(), &path, bytes).map_err(StoreError::io("write", &path))
     }
 
-    pub(super) fn write_json(&self, path: &Path, value: &impl serde::Serialize) -> Result<(), StoreError> {
+    pub(crate) fn write_json(&self, path: &Path, value: &impl serde::Serialize) -> Result<(), StoreError> {
         let text = serde_json::to_vec(value)
             .map_err(|source| StoreError::Parse { path: path.to_owned(), source })?;
         write::replace(&self.tmp(), path, &text).map_err(StoreError::io("write", path))

@@ -96,6 +96,7 @@ impl Store {
         self.clear_tmp()?;
         let kept = self.choose_images(plan, in_use, &mut report)?;
         self.retire_trees(&kept, &mut report)?;
+        self.clear_remote()?;
         self.remove_blobs(&kept)?;
         drop(exclusive);
         self.empty_dead()?;

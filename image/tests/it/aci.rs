@@ -15,7 +15,7 @@ use crate::build::{self, Entry, Layer, Tar, chain};
 struct Bench(build::Bench, Store);
 
 /// The manifest of `example.com/NAME` with more in it.
-fn manifest(name: &str, version: &str, more: Value) -> Vec<u8> {
+pub(crate) fn manifest(name: &str, version: &str, more: Value) -> Vec<u8> {
     let mut value = json!({"acKind": "ImageManifest", "acVersion": "0.8.11", "name": format!("example.com/{name}"),
         "labels": [{"name": "version", "value": version}, {"name": "os", "value": "linux"},
         {"name": "arch", "value": "amd64"}]});
@@ -24,7 +24,7 @@ fn manifest(name: &str, version: &str, more: Value) -> Vec<u8> {
 }
 
 /// An archive with some files, each of which holds its own name and `mark`.
-fn archive(manifest: &[u8], mark: &str, files: &[&str]) -> Vec<u8> {
+pub(crate) fn archive(manifest: &[u8], mark: &str, files: &[&str]) -> Vec<u8> {
     let mut tar = Tar::default().file("manifest", manifest).dir("rootfs");
     for file in files {
         tar = tar.file(&format!("rootfs/{file}"), format!("{file} {mark}").as_bytes());

@@ -13,6 +13,8 @@ mod server;
 #[cfg(test)]
 mod aci;
 #[cfg(test)]
+mod aci_remote;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod crash;

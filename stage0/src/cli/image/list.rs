@@ -99,8 +99,11 @@ fn title(field: &str) -> Option<&'static str> {
     })
 }
 
+/// The image's first name; an ACI's is that with its version, as rkt writes it.
 fn name(record: &ImageRecord) -> String {
-    record.names.first().cloned().unwrap_or_else(|| "--".to_owned())
+    let mut acis = record.names.iter().filter_map(|name| name.strip_prefix("aci:"));
+    let aci = acis.clone().find(|name| name.contains(':')).or_else(|| acis.next());
+    aci.or(record.names.first().map(String::as_str)).unwrap_or("--").to_owned()
 }
 
 fn short_cell(record: &ImageRecord, field: &str) -> String {
