@@ -25,7 +25,7 @@ pub(crate) const FLAGS: &[Flag] = &[
 ];
 
 /// The flags of one image.
-const IMAGE_FLAGS: &[Flag] = &[SIGNATURE];
+pub(crate) const IMAGE_FLAGS: &[Flag] = &[SIGNATURE];
 
 /// How many hexadecimal digits of an id are printed without `--full`.
 const SHORT: usize = 32;
@@ -43,7 +43,10 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
     };
     if !rustix::process::geteuid().is_root() {
         let signed = words.iter().any(|word| word.flags.has("signature"));
-        ensure!(!signed, "--signature is for root: the fetch service looks for signatures where images come from");
+        ensure!(
+            !signed,
+            "--signature is for root: the fetch service looks for signatures where images come from"
+        );
         let names = words.into_iter().map(|word| word.image);
         return ask_root(invocation, &flags, names, print);
     }

@@ -131,7 +131,8 @@ mod tests {
         assert!(matches!(take(name("oci-archive:/etc/shadow"), None), Err(ArchiveError::Missing)));
         for directory in [None, Some(&fd)] {
             assert!(matches!(take(name("oci:/etc"), directory), Err(ArchiveError::Directory)));
-            for path in ["/etc/shadow", "./x", "file:///x.aci", "cimd:aci-archive:v=0:file%3A%2F%2F%2Fx.aci"] {
+            for path in ["/etc/shadow", "./x", "file:///x.aci", "cimd:aci-archive:v=0:file%3A%2F%2F%2Fx.aci"]
+            {
                 assert!(matches!(take(name(path), directory), Err(ArchiveError::Aci)), "{path}");
             }
         }
