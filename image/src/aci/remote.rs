@@ -263,26 +263,44 @@ impl<'a> Servers<'a> {
         let keep = |source| AciRemoteError::Keep { url: shown(url), source };
         let path = self.store.remote(url, "part");
         let mut file = locked(&path).map_err(keep)?;
+        let outcome = self.download_into(url, &mut file, verify, before);
+        // Nothing came: there is nothing to go on with.
+        if !matches!(outcome, Ok(Ok(_))) && file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+            std::fs::remove_file(&path).map_err(keep)?;
+        }
+        Ok(match outcome? {
+            Ok(known) => Downloaded::New(Part { known, path, _file: file }),
+            Err(id) => Downloaded::Unchanged(id),
+        })
+    }
+
+    /// What is known of what came, or the image that has not changed.
+    fn download_into(
+        &self,
+        url: &str,
+        file: &mut File,
+        verify: bool,
+        before: impl FnOnce() -> Result<(), AciRemoteError>,
+    ) -> Result<Result<Known, ImageId>, AciRemoteError> {
         let known = self.known(url);
         let complete = |id: &ImageId| self.store.image(*id).is_ok() && (known.verified || !verify);
         if let Some(id) = known.image.filter(complete) {
             if known.fresh_until.is_some_and(|until| Timestamp::now() < until) {
-                return Ok(Downloaded::Unchanged(id));
+                return Ok(Err(id));
             }
             if let Some(etag) = &known.etag {
                 let answer = self.get(url, 0, &[("if-none-match", etag)])?;
                 if answer.status().as_u16() == 304 {
                     let again = Known { fresh_until: fresh_until(&answer), ..known.clone() };
                     self.remember(&again)?;
-                    return Ok(Downloaded::Unchanged(id));
+                    return Ok(Err(id));
                 }
                 // What came with it is asked for again: a whole download needs more care than this.
                 drop(answer);
             }
         }
         before()?;
-        let known = self.bring(url, known, &mut file)?;
-        Ok(Downloaded::New(Part { known, path, _file: file }))
+        self.bring(url, known, file).map(Ok)
     }
 
     /// Downloads into the file, from where the last attempt broke.

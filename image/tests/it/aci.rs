@@ -224,7 +224,7 @@ fn an_image_lies_on_what_it_depends_on() {
     assert_eq!(found, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
     // Each tree is there once, and stays as long as something stands on it.
     let _ = bench.1.remove(base.id).unwrap();
-    drop(image);
+    drop((base, image));
     let _ = bench.1.gc(&image::GcPlan::default(), || Ok(image::InUse::default())).unwrap();
     let again = bench.fetch_word("aci:example.com/top:1", PullPolicy::Never).unwrap();
     assert_eq!(files(&again)["/b"], "b base");
