@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use image::{
     AciOptions, AciTrust, AciWord, Content, Credentials, CredentialsError, FetchError, FetchOptions, Image,
-    ImageName, Keystore, PullPolicy, Reference, RegistryOptions, Store, StoreError,
+    ImageName, Keystore, NameError, PullPolicy, Reference, RegistryOptions, Store, StoreError,
 };
 use pod::DataDir;
 use pod::fetch_event::FetchStep;
@@ -67,7 +67,7 @@ pub(crate) enum ImageError {
     #[error("image {0:?}")]
     Name(String, #[source] image::ReferenceError),
     #[error(transparent)]
-    ShortName(#[from] image::NameError),
+    ShortName(#[from] NameError),
     #[error(transparent)]
     Registries(#[from] image::RegistriesError),
     #[error(transparent)]
@@ -113,7 +113,7 @@ impl<'a> Images<'a> {
     pub(crate) fn name(&self, text: &str) -> Result<ImageName, ImageError> {
         match names::configured_aci(&self.policy.config_dirs, text)? {
             Some(name) => Ok(name),
-            None => parse_name(Some(&self.store), text),
+            None => understand(Some(&self.store), text),
         }
     }
 
@@ -255,19 +255,31 @@ impl Found {
     }
 }
 
+/// Understands a word for an image that is to be in the store. A name without a registry, on a host that says nothing about
+/// those, can only be docker.io's: to look for it there gives nothing away.
+pub(crate) fn parse_name(store: Option<&Store>, text: &str) -> Result<ImageName, ImageError> {
+    match understand(store, text) {
+        Err(ImageError::ShortName(NameError::Unlisted { .. })) => parse(text),
+        other => other,
+    }
+}
+
 /// Understands a word for an image. A name without a registry is looked for in the store under every name that it may
 /// stand for. One that the store has as an ACI means that.
-pub(crate) fn parse_name(store: Option<&Store>, text: &str) -> Result<ImageName, ImageError> {
+fn understand(store: Option<&Store>, text: &str) -> Result<ImageName, ImageError> {
     if let Some(name) = store.and_then(|store| names::stored_aci(store, text)) {
         return Ok(name);
     }
     let known = |name: &ImageName| store.is_some_and(|store| matches!(store.find(name), Ok(Some(_))));
-    let wrong = |e| ImageError::Name(text.to_owned(), e);
     if Reference::is_short(text) {
         Ok(registries::config()?.registries.name(text, &known)?)
     } else {
-        text.parse().map_err(wrong)
+        parse(text)
     }
+}
+
+fn parse(text: &str) -> Result<ImageName, ImageError> {
+    text.parse().map_err(|e| ImageError::Name(text.to_owned(), e))
 }
 
 /// Opens the image store of a data directory.

@@ -127,7 +127,7 @@ fn serve(mut stream: &TcpStream, log: &Mutex<Vec<Asked>>, script: &Mutex<Arc<Scr
             Some(rest) => rest.to_owned(),
             None => format!("{}{path}", host.unwrap_or_default()),
         };
-        let asked = Asked { path, headers };
+        let asked = Asked { method: "GET".into(), path, headers, body: String::new() };
         log.lock().unwrap().push(asked.clone());
         let script = script.lock().unwrap().clone();
         let answer = script(&asked);

@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use image::{Algorithm, Digest, FetchError, FetchOptions, Image, ImageName, PullPolicy, Store, fetch};
+use image::{
+    Algorithm, Digest, FetchError, FetchOptions, Image, ImageName, PullPolicy, RegistryOptions, Store, fetch,
+};
 use serde_json::{Value, json};
 
 pub(crate) const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -237,6 +239,11 @@ impl Bench {
 
     pub(crate) fn fetch(&self, name: &str) -> Result<Image, FetchError> {
         let options = FetchOptions { pull_policy: PullPolicy::Update, ..FetchOptions::default() };
+        fetch(&self.store(), &name.parse::<ImageName>().unwrap(), &options, &())
+    }
+
+    pub(crate) fn fetch_with(&self, name: &str, registry: RegistryOptions<'_>) -> Result<Image, FetchError> {
+        let options = FetchOptions { pull_policy: PullPolicy::Update, registry, ..FetchOptions::default() };
         fetch(&self.store(), &name.parse::<ImageName>().unwrap(), &options, &())
     }
 

@@ -25,6 +25,8 @@ mod hostile;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
+mod mirrors;
+#[cfg(test)]
 mod openpgp;
 #[cfg(test)]
 mod recipe;
@@ -33,6 +35,12 @@ mod registry;
 #[cfg(test)]
 mod render;
 #[cfg(test)]
+mod rude;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod tokens;

@@ -1,6 +1,6 @@
 //! Servers on loopback: a real registry, and one that misbehaves as told.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -20,6 +20,17 @@ impl DockerRegistry {
 
     pub(crate) fn with_tls(dir: &Path, certificate: &str, key: &str) -> Self {
         Self::serve(dir, &format!(", tls: {{certificate: {certificate}, key: {key}}}"), "")
+    }
+
+    /// Clients have to show a certificate that `authority` signed.
+    pub(crate) fn with_client_certificates(
+        dir: &Path,
+        certificate: &str,
+        key: &str,
+        authority: &str,
+    ) -> Self {
+        let tls = format!(", tls: {{certificate: {certificate}, key: {key}, clientcas: [{authority}]}}");
+        Self::serve(dir, &tls, "")
     }
 
     fn serve(dir: &Path, http: &str, extra: &str) -> Self {
@@ -65,8 +76,10 @@ impl Drop for DockerRegistry {
 /// What a client asked for. Header names in lower case.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 impl Asked {
@@ -75,17 +88,19 @@ impl Asked {
     }
 }
 
-/// What to answer. `length` may lie about the body; the connection is closed after it either way.
+/// What to answer. `length` may lie about the body; the connection is closed after it either way, sooner or later.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) length: Option<usize>,
+    /// How many bytes of the answer, head and body, are sent before nothing more is, until the client goes away.
+    pub(crate) stall_at: Option<usize>,
 }
 
 impl Answer {
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), length: None }
+        Self { status, headers: Vec::new(), body: body.into(), length: None, stall_at: None }
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -122,22 +137,72 @@ impl Server {
 }
 
 fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Answer) {
-    let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-    let Some(path) = lines.next().and_then(|line| line.split(' ').nth(1).map(str::to_owned)) else { return };
+    let mut reader = BufReader::new(&stream);
+    let mut lines = reader.by_ref().lines().map_while(Result::ok);
+    let Some(request) = lines.next() else { return };
+    let mut words = request.split(' ').map(str::to_owned);
+    let (Some(method), Some(path)) = (words.next(), words.next()) else { return };
     let header =
         |line: String| line.split_once(": ").map(|(key, value)| (key.to_lowercase(), value.to_owned()));
     let headers = lines.take_while(|line| !line.is_empty()).filter_map(header).collect();
-    let asked = Asked { path, headers };
+    let mut asked = Asked { method, path, headers, body: String::new() };
+    let length = asked.header("content-length").map_or(0, |text| text.parse().unwrap());
+    let _ = reader.by_ref().take(length).read_to_string(&mut asked.body).unwrap();
     log.lock().unwrap().push(asked.clone());
     let answer = answer(&asked);
     let length = answer.length.unwrap_or(answer.body.len());
     let mut head =
         format!("HTTP/1.1 {} X\r\ncontent-length: {length}\r\nconnection: close\r\n", answer.status);
     answer.headers.iter().for_each(|(key, value)| head += &format!("{key}: {value}\r\n"));
-    let mut stream = &stream;
+    let mut all = format!("{head}\r\n").into_bytes();
+    all.extend(answer.body);
+    let end = answer.stall_at.unwrap_or(all.len()).min(all.len());
     // The client may have heard enough.
-    let _ = stream.write_all(format!("{head}\r\n").as_bytes());
-    let _ = stream.write_all(&answer.body);
+    let _ = (&stream).write_all(&all[..end]);
+    if answer.stall_at.is_some() {
+        let _ = std::io::copy(&mut reader, &mut std::io::sink());
+    }
+}
+
+/// A proxy for CONNECT that takes every name for `target`, and wants `authorization` if there is one.
+pub(crate) struct ConnectProxy {
+    pub(crate) host: String,
+    pub(crate) asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl ConnectProxy {
+    pub(crate) fn start(target: &str, authorization: Option<&'static str>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let (asked, target) = (Arc::new(Mutex::new(Vec::new())), target.to_owned());
+        let log = asked.clone();
+        let _ = std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (log, target) = (log.clone(), target.clone());
+                let _ = std::thread::spawn(move || tunnel(stream, &log, &target, authorization));
+            }
+        });
+        Self { host, asked }
+    }
+}
+
+fn tunnel(client: TcpStream, log: &Mutex<Vec<String>>, target: &str, authorization: Option<&str>) {
+    let lines = BufReader::new(&client).lines().map_while(Result::ok);
+    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    log.lock().unwrap().extend(head.first().cloned());
+    if authorization.is_some_and(|value| !head.contains(&format!("Proxy-Authorization: {value}"))) {
+        let _ = (&client).write_all(b"HTTP/1.1 407 X\r\n\r\n");
+        return;
+    }
+    let server = TcpStream::connect(target).unwrap();
+    let _ = (&client).write_all(b"HTTP/1.1 200 X\r\n\r\n");
+    let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let _ = std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    });
+    let _ = std::io::copy(&mut &server, &mut &client);
+    let _ = client.shutdown(std::net::Shutdown::Write);
 }
 
 /// Serves a layout's blobs as the repository `x`: the manifest under any tag.
