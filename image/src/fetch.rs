@@ -54,6 +54,9 @@ pub struct FetchOptions<'a> {
     pub limits: Limits,
     /// What holds for ACIs only.
     pub aci: AciOptions<'a>,
+    /// Whether to keep layers as they were transported, too: for exports with the same digests, and for repairs without a
+    /// registry.
+    pub keep_blobs: bool,
     /// Layers at a time.
     pub parallel: usize,
 }
@@ -119,6 +122,7 @@ impl Default for FetchOptions<'_> {
             registry: RegistryOptions::default(),
             limits: Limits::default(),
             aci: AciOptions::default(),
+            keep_blobs: true,
             parallel: 4,
         }
     }
@@ -172,6 +176,20 @@ fn absolute(name: &ImageName) -> ImageName {
         ImageName::Aci(AciWord::File(path)) => ImageName::Aci(AciWord::File(full(path))),
         other => other.clone(),
     }
+}
+
+/// Opens the place that a name speaks of. Nothing for an id: only the store knows those.
+pub(crate) fn open_source<'a>(
+    name: &'a ImageName,
+    options: &'a FetchOptions<'_>,
+) -> Result<Option<Box<dyn Source + 'a>>, SourceError> {
+    Ok(Some(match name {
+        ImageName::Registry(reference) => Box::new(Registry::connect(reference, &options.registry)?),
+        ImageName::Oci { path, tag } => Box::new(Layout::open(path, tag.as_deref())?),
+        ImageName::OciArchive { path, tag } => Box::new(Layout::open_archive(path, tag.as_deref())?),
+        ImageName::DockerArchive { path, name } => Box::new(DockerArchive::open(path, name.as_deref())?),
+        ImageName::Id(_) | ImageName::Aci(_) => return Ok(None),
+    }))
 }
 
 /// One fetch.
@@ -242,15 +260,8 @@ impl Fetch<'_> {
         Ok(image)
     }
 
-    /// Nothing for an id: only the store knows those.
     fn open(&self) -> Result<Option<Box<dyn Source + '_>>, SourceError> {
-        Ok(Some(match self.name {
-            ImageName::Registry(reference) => Box::new(Registry::connect(reference, &self.options.registry)?),
-            ImageName::Oci { path, tag } => Box::new(Layout::open(path, tag.as_deref())?),
-            ImageName::OciArchive { path, tag } => Box::new(Layout::open_archive(path, tag.as_deref())?),
-            ImageName::DockerArchive { path, name } => Box::new(DockerArchive::open(path, name.as_deref())?),
-            ImageName::Id(_) | ImageName::Aci(_) => return Ok(None),
-        }))
+        open_source(self.name, self.options)
     }
 
     fn run(&self, source: &dyn Source) -> Result<Image, FetchError> {
@@ -329,9 +340,10 @@ impl Fetch<'_> {
         cancelled: &AtomicBool,
     ) -> Result<LayerHold, FetchError> {
         let digest = manifest::digest_of(descriptor).map_err(|error| self.source(error.into()))?;
-        let (limits, progress) = (&self.options.limits, self.progress);
+        let (limits, progress, keep_blob) = (&self.options.limits, self.progress, self.options.keep_blobs);
+        let shape = Shape::Layer;
         let delivery =
-            Delivery { source, descriptor, diff_id, limits, shape: Shape::Layer, progress, cancelled };
+            Delivery { source, descriptor, diff_id, limits, shape, progress, keep_blob, cancelled };
         loop {
             let waiting = || self.progress.layer(digest, LayerEvent::Waiting);
             let work = match self.store.layer(diff_id, waiting).map_err(|error| self.failed(error))? {
@@ -348,7 +360,7 @@ impl Fetch<'_> {
                 FetchError::Layer { name: self.text.clone(), layer: digest, source: Box::new(source) }
             })?;
             self.progress.layer(digest, LayerEvent::Unpacked);
-            if let Some(hold) = work.finish(&unpacked).map_err(|error| self.failed(error))? {
+            if let Some(hold) = work.finish(&unpacked, delivery.kept()).map_err(|error| self.failed(error))? {
                 self.progress.layer(digest, LayerEvent::Done);
                 return Ok(hold);
             }

@@ -13,7 +13,8 @@
 //! came after it only saw a stream that ended early. A stage that finds nonsense reads on to the end, so that damage
 //! is called damage (the digest is wrong) and not a bad archive.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
@@ -25,9 +26,13 @@ use crate::digest::{Digest, Hasher};
 use crate::manifest::digest_of;
 use crate::pipe::{Closed, Reader, Writer, pipe};
 use crate::progress::{LayerEvent, Progress};
+use crate::recipe::create;
 use crate::source::{Source, SourceError};
-use crate::store::WorkDirs;
+use crate::store::{BlobRecord, WorkDirs};
 use crate::unpack::{Limits, Shape, UnpackError, Unpacked, unpack};
+
+/// The name of the layer as it was transported, beside its tree.
+pub(crate) const BLOB: &str = "blob";
 
 /// A layer cannot be brought into the store.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +57,9 @@ pub enum LayerError {
         /// The digest of what came.
         found: Digest,
     },
+    /// What came cannot be written down.
+    #[error("cannot keep the layer as it came")]
+    Keep(#[source] io::Error),
     /// It cannot be decompressed.
     #[error("cannot decompress the layer")]
     Inflate(#[source] io::Error),
@@ -82,6 +90,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) shape: Shape,
     pub(crate) progress: &'a dyn Progress,
+    /// Whether to keep the layer as it is transported, beside its tree.
+    pub(crate) keep_blob: bool,
     /// Set when the fetch has failed elsewhere: there is no point in going on.
     pub(crate) cancelled: &'a AtomicBool,
 }
@@ -99,12 +109,14 @@ impl Delivery<'_> {
     pub(crate) fn run(&self, work: WorkDirs) -> Result<Unpacked, LayerError> {
         let expected = digest_of(self.descriptor).map_err(SourceError::from)?;
         let blob = self.source.blob(self.descriptor)?;
+        let kept = self.kept().is_some().then(|| create(work.dir.as_fd(), BLOB)).transpose();
+        let kept = kept.map_err(LayerError::Keep)?;
         self.progress.layer(expected, LayerEvent::Started { size: self.descriptor.size() });
         let limit = self.limits.stream();
         let (compressed_in, compressed_out) = pipe();
         let (tar_in, tar_out) = pipe();
         std::thread::scope(|scope| {
-            let download = scope.spawn(move || self.download(blob, expected, compressed_in));
+            let download = scope.spawn(move || self.download(blob, kept, expected, compressed_in));
             let inflate = scope.spawn(move || inflate(compressed_out, tar_in, limit));
             let unpacked = self.unpack(tar_out.hashing(self.diff_id.algorithm()), work);
             let (download, inflate) = (join(download), join(inflate));
@@ -116,11 +128,30 @@ impl Delivery<'_> {
         })
     }
 
-    fn download(&self, mut blob: impl Read, expected: Digest, mut pipe: Writer) -> Result<End, LayerError> {
+    /// What is kept of the layer besides its tree. One that is not compressed is not kept: the tree and its recipe make
+    /// the same bytes.
+    pub(crate) fn kept(&self) -> Option<BlobRecord> {
+        let digest = digest_of(self.descriptor).ok()?;
+        let media_type = self.descriptor.media_type().to_string();
+        let record = BlobRecord { digest, media_type, size: self.descriptor.size() };
+        (self.keep_blob && digest != self.diff_id).then_some(record)
+    }
+
+    fn download(
+        &self,
+        mut blob: impl Read,
+        mut kept: Option<File>,
+        expected: Digest,
+        mut pipe: Writer,
+    ) -> Result<End, LayerError> {
         let (mut hasher, mut found) = (Hasher::new(expected.algorithm()), 0);
+        let mut keeping = Ok(());
         loop {
             let look = |bytes: &[u8]| {
                 hasher.update(bytes);
+                if let Some(file) = &mut kept {
+                    keeping = file.write_all(bytes);
+                }
                 self.progress.layer(expected, LayerEvent::Received { bytes: bytes.len() as u64 });
             };
             match pipe.fill_from(&mut blob, look) {
@@ -129,6 +160,7 @@ impl Delivery<'_> {
                 Ok(Ok(0)) => break,
                 Ok(Ok(count)) => found += count as u64,
             }
+            std::mem::replace(&mut keeping, Ok(())).map_err(LayerError::Keep)?;
             if self.cancelled.load(Ordering::Relaxed) {
                 return Ok(End::Stopped);
             }

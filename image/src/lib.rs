@@ -40,6 +40,7 @@ mod credentials;
 mod layout;
 mod registry;
 
+mod compare;
 mod compression;
 mod layer;
 mod pipe;
@@ -58,6 +59,7 @@ mod trust;
 
 mod fetch;
 mod progress;
+mod verify;
 
 pub use aci::{
     AciAuthorization, AciError, AciFileError, AciKeys, AciManifestError, AciName, AciNameError, AciOptions,
@@ -85,7 +87,8 @@ pub use registry::{
 pub use render::{RenderError, render};
 pub use source::{Raw, Resolved, Source, SourceError, resolve};
 pub use store::{
-    Candidates, GcPlan, GcReport, Image, ImageRecord, InUse, LayerTar, LayerTarError, Pin, Store, StoreError,
+    Candidates, Damage, GcPlan, GcReport, Image, ImageRecord, InUse, LayerBlob, LayerCheck, LayerTar,
+    LayerTarError, Pin, Pressure, Store, StoreError, StoreSettings, StoreSettingsError, Usage,
 };
 pub use tarball::TarError;
 pub use trust::{
@@ -93,3 +96,4 @@ pub use trust::{
     Signer, StoredKey, TrustError,
 };
 pub use unpack::{Limits, Refusal, Shape, UnpackError, Unpacked};
+pub use verify::{RepairError, Verdict, Verified, VerifyOptions, verify};

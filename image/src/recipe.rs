@@ -24,9 +24,9 @@ mod recording;
 mod settle;
 mod writer;
 
+pub(crate) use rebuild::Rebuild;
 pub use rebuild::{Difference, Wrong};
-pub(crate) use rebuild::{Files, Rebuild};
-pub(crate) use recording::{RECIPE, Recording};
+pub(crate) use recording::{RECIPE, Recording, create};
 pub(crate) use settle::{keep, settle};
 
 /// What every recipe begins with.

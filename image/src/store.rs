@@ -5,10 +5,11 @@
 //!   blob/<algorithm>/<hex>  manifests and configurations, as they came
 //!   tree/<hex>/rootfs/   a layer, unpacked; the name is the digest of its tar stream (the diff id)
 //!   tree/<hex>/layer.json  what it holds
+//!   tree/<hex>/blob      the layer as it was transported: optional, and the first thing to go when the disk is full
 //!   tree/<hex>/recipe    what makes the layer's exact tar stream of it again
 //!   image/<hex>.json     an image: what to stack, how big, since when; the file's mtime is its last use
 //!   ref/<name>           what a name stands for
-//!   tmp/                 work in progress: <diff id>.work with <diff id>.lock, *.new, *.dead
+//!   tmp/                 work in progress: <diff id>.work with <diff id>.lock, *.new; *.dead, *.held: replaced trees
 //!   lock                 held shared by users, exclusively by garbage collection
 //! ```
 //!
@@ -23,11 +24,15 @@
 
 mod aci;
 mod change;
+mod check;
 mod gc;
+mod layer_blob;
 mod layer_tar;
 mod lock;
 mod lookup;
+mod pressure;
 mod record;
+mod settings;
 mod tree;
 mod write;
 
@@ -41,10 +46,15 @@ use crate::digest::{Algorithm, Digest, ImageId};
 use crate::platform::Platform;
 
 pub(crate) use aci::{AciNames, AciRecord};
+pub use check::{Damage, LayerCheck};
 pub use gc::{Candidates, GcPlan, GcReport, InUse};
+pub use layer_blob::LayerBlob;
 pub use layer_tar::{LayerTar, LayerTarError};
 pub use lock::Pin;
+pub use pressure::{Pressure, Usage};
+pub(crate) use record::BlobRecord;
 pub use record::ImageRecord;
+pub use settings::{StoreSettings, StoreSettingsError};
 pub(crate) use tree::{LayerHold, LayerSlot, WorkDirs};
 
 /// A store in a directory. Has no state of its own: open as many as you like.

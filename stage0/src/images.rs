@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use image::{
     AciOptions, AciTrust, AciWord, Content, Credentials, CredentialsError, FetchError, FetchOptions, Image,
-    ImageName, Keystore, NameError, PullPolicy, Reference, RegistryOptions, Store, StoreError,
+    ImageName, Keystore, NameError, PullPolicy, Reference, RegistryOptions, Store, StoreError, StoreSettings,
 };
 use pod::DataDir;
 use pod::fetch_event::FetchStep;
@@ -86,6 +86,8 @@ pub(crate) enum ImageError {
     Fetch(#[from] FetchError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Settings(#[from] image::StoreSettingsError),
 }
 
 impl Policy {
@@ -180,25 +182,11 @@ impl<'a> Images<'a> {
                 Err(e) => return Err(e.into()),
             }
         }
-        let credentials = self.policy.credentials()?;
-        let options = FetchOptions {
-            pull_policy: self.policy.pull,
-            registry: RegistryOptions {
-                allow_http: self.policy.allow_http,
-                verify_tls: self.policy.verify_tls,
-                credentials: &credentials,
-                config: registries::config()?,
-                ..RegistryOptions::default()
-            },
-            aci: AciOptions {
-                trust: self.policy.keystore.as_ref().map_or(AciTrust::Waived, |keys| AciTrust::Signed(keys)),
-                authorization: &credentials,
-                signature,
-            },
-            ..FetchOptions::default()
-        };
         watch.show(&FetchStep::Resolving);
-        Ok(image::fetch(&self.store, name, &options, watch)?)
+        let fetched = with_fetch_options(self.policy, signature, |options| {
+            image::fetch(&self.store, name, &options, watch)
+        })?;
+        Ok(fetched?)
     }
 
     /// Why an image that has the right id was not taken.
@@ -280,6 +268,33 @@ fn understand(store: Option<&Store>, text: &str) -> Result<ImageName, ImageError
 
 fn parse(text: &str) -> Result<ImageName, ImageError> {
     text.parse().map_err(|e| ImageError::Name(text.to_owned(), e))
+}
+
+/// Calls `act` with what the policy and the configuration say about fetching.
+pub(crate) fn with_fetch_options<T>(
+    policy: &Policy,
+    signature: Option<&Path>,
+    act: impl FnOnce(FetchOptions<'_>) -> T,
+) -> Result<T, ImageError> {
+    let credentials = policy.credentials()?;
+    let settings = StoreSettings::read(&policy.config_dirs)?;
+    Ok(act(FetchOptions {
+        pull_policy: policy.pull,
+        registry: RegistryOptions {
+            allow_http: policy.allow_http,
+            verify_tls: policy.verify_tls,
+            credentials: &credentials,
+            config: registries::config()?,
+            ..RegistryOptions::default()
+        },
+        aci: AciOptions {
+            trust: policy.keystore.as_ref().map_or(AciTrust::Waived, |keys| AciTrust::Signed(keys)),
+            authorization: &credentials,
+            signature,
+        },
+        keep_blobs: settings.keep_layer_blobs,
+        ..FetchOptions::default()
+    }))
 }
 
 /// Opens the image store of a data directory.

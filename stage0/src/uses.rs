@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use image::{Digest, ImageId, InUse};
 use pod::attempt::AppDir;
-use pod::{DataDir, PodDir, PodId};
+use pod::{DataDir, PodDir, PodId, State};
 
 /// That an app of a pod uses an image.
 #[derive(Debug, Clone)]
@@ -28,6 +28,21 @@ pub(crate) fn of_pods(data: &DataDir) -> anyhow::Result<Vec<Use>> {
         }
     }
     Ok(uses)
+}
+
+/// The trees that running pods have mounted.
+pub(crate) fn mounted(data: &DataDir) -> anyhow::Result<BTreeSet<Digest>> {
+    let mut trees = BTreeSet::new();
+    for pod in data.pods()? {
+        if pod.state()? != State::Running {
+            continue;
+        }
+        for app in apps(data, &pod)? {
+            let used = of_app(&pod, &app).with_context(|| format!("pod {}", pod.id()))?;
+            trees.extend(used.into_iter().flat_map(|used| used.layers));
+        }
+    }
+    Ok(trees)
 }
 
 /// All of them, for the store's garbage collection.

@@ -482,6 +482,7 @@ impl AciFetch<'_> {
             limits: &self.options.limits,
             shape: Shape::Aci,
             progress: self.progress,
+            keep_blob: self.options.keep_blobs,
             cancelled: &AtomicBool::new(false),
         };
         self.store.sweep().map_err(failed(name))?;
@@ -501,7 +502,7 @@ impl AciFetch<'_> {
                 self.progress.layer(layer, LayerEvent::Failed);
                 unusable(source)
             })?;
-            if let Some(hold) = work.finish(&unpacked).map_err(failed(name))? {
+            if let Some(hold) = work.finish(&unpacked, delivery.kept()).map_err(failed(name))? {
                 self.progress.layer(layer, LayerEvent::Done);
                 self.holds.push(hold);
                 return Ok(());
@@ -532,7 +533,7 @@ impl AciFetch<'_> {
                 raw.iter().map(|tree| File::open(self.store.root_of(*tree)).map(OwnedFd::from)).collect();
             let trees = trees.map_err(unrendered)?;
             let rendered = render::render(&trees, whitelist, root).map_err(|e| unrendered(e.into()))?;
-            if let Some(hold) = work.finish(&rendered).map_err(failed(name))? {
+            if let Some(hold) = work.finish(&rendered, None).map_err(failed(name))? {
                 self.holds.push(hold);
                 return Ok(tree);
             }

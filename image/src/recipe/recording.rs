@@ -95,7 +95,7 @@ impl<R: BufRead> Recording<R> {
 }
 
 /// A file of ours in a directory of ours.
-pub(super) fn create(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+pub(crate) fn create(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?.into())
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
+use super::gc::{DEAD, HELD};
 use super::lock::{LayerLock, Pin};
 use super::record::{ImageFile, RefFile, ref_file};
 use super::{Store, StoreError, list, optional, read_json, remove_file, write};
@@ -40,6 +41,7 @@ impl Store {
             remove_file(&self.refs().join(ref_file(name)))?;
         }
         remove_file(&path)?;
+        self.sync_images()?;
         Ok(names)
     }
 
@@ -68,17 +70,19 @@ impl Store {
         self.write_blob(resolved.digest, &resolved.bytes)?;
         self.write_blob(config_digest, config)?;
         let mut size = (resolved.bytes.len() + config.len()) as u64;
-        let mut trees = Vec::new();
+        // What lies below a layer that hides everything is not stacked, but the image has it: exports need it.
+        let (mut trees, mut parts) = (Vec::new(), Vec::new());
         for diff_id in diff_ids {
             let layer = self.layer_file(*diff_id)?;
             if layer.opaque {
-                trees.clear();
+                parts.append(&mut trees);
             }
             trees.push(*diff_id);
         }
+        parts.retain(|part| !trees.contains(part));
         // Twice in an image is once on disk.
         let mut opens_outputs = false;
-        for tree in trees.iter().collect::<BTreeSet<_>>() {
+        for tree in trees.iter().chain(&parts).collect::<BTreeSet<_>>() {
             let layer = self.layer_file(*tree)?;
             size += layer.bytes;
             opens_outputs |= layer.opens_outputs;
@@ -89,7 +93,7 @@ impl Store {
             format: Format::Oci,
             config: config_digest,
             trees,
-            parts: Vec::new(),
+            parts,
             platform,
             imported,
             size,
@@ -108,6 +112,16 @@ impl Store {
             Ok(Some(there)) if there.image == image => Ok(()),
             _ => self.write_json(&path, &file),
         }
+    }
+
+    /// Gets rid of a tree that was replaced. If a pod may have it mounted, a collection does so later.
+    pub(crate) fn retire(&self, old: &Path, diff_id: Digest, mounted: bool) -> Result<(), StoreError> {
+        let retired = self.spare(&diff_id.hex(), if mounted { HELD } else { DEAD });
+        std::fs::rename(old, &retired).map_err(StoreError::io("remove", old))?;
+        if mounted {
+            return Ok(());
+        }
+        remove_path(&retired).map_err(StoreError::io("remove", &retired))
     }
 
     pub(super) fn write_blob(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! Finding images, and listing them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -107,6 +107,23 @@ impl Store {
             found if found == digest => Ok(Some(bytes)),
             found => Err(StoreError::Corrupt { path, found }),
         }
+    }
+
+    /// The names of an image, sorted.
+    ///
+    /// # Errors
+    /// Trouble reading.
+    pub fn names_of(&self, id: ImageId) -> Result<Vec<String>, StoreError> {
+        Ok(self.names()?.remove(&id).unwrap_or_default())
+    }
+
+    /// All trees that belong to an image, those that are not stacked included.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or trouble reading.
+    pub fn trees_of(&self, id: ImageId) -> Result<BTreeSet<Digest>, StoreError> {
+        let (file, _) = self.image_record(id)?.ok_or_else(|| StoreError::NotFound(id.to_string()))?;
+        Ok(file.trees.into_iter().chain(file.parts).collect())
     }
 
     /// All images. Reads a small file for each image and each name, and no tree.

@@ -47,7 +47,7 @@ pub(super) struct RefFile {
 }
 
 /// `tree/<hex>/layer.json`: what a tree holds.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LayerFile {
     pub(super) bytes: u64,
@@ -61,6 +61,18 @@ pub(super) struct LayerFile {
     /// It has links to standard output or error.
     #[serde(default)]
     pub(super) opens_outputs: bool,
+    /// What the file `blob` is, as long as it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) blob: Option<BlobRecord>,
+}
+
+/// A layer as it was transported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BlobRecord {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) size: u64,
 }
 
 /// An image in a list.

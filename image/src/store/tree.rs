@@ -9,9 +9,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::lock::LayerLock;
-use super::record::LayerFile;
+use super::record::{BlobRecord, LayerFile};
 use super::write::sync_dir;
 use super::{Store, StoreError};
 use crate::digest::Digest;
@@ -68,9 +71,42 @@ impl LayerWork {
     }
 
     /// Publishes the tree. Nothing if garbage collection took it away at once: then start over.
-    pub(crate) fn finish(mut self, unpacked: &Unpacked) -> Result<Option<LayerHold>, StoreError> {
-        let work = self.work.clone();
-        let failed = |act| StoreError::io(act, &work);
+    pub(crate) fn finish(
+        mut self,
+        unpacked: &Unpacked,
+        blob: Option<BlobRecord>,
+    ) -> Result<Option<LayerHold>, StoreError> {
+        self.complete(unpacked, blob)?;
+        std::fs::rename(&self.work, &self.tree).map_err(StoreError::io("publish", &self.work))?;
+        self.published()
+    }
+
+    /// Publishes the tree in the place of one that is there, and returns where that one is now.
+    pub(crate) fn replace(
+        mut self,
+        unpacked: &Unpacked,
+        blob: Option<BlobRecord>,
+    ) -> Result<(LayerHold, Option<PathBuf>), StoreError> {
+        self.complete(unpacked, blob)?;
+        let failed = |error: rustix::io::Errno| StoreError::io("publish", &self.work)(error.into());
+        let old = match renameat_with(CWD, &self.work, CWD, &self.tree, RenameFlags::EXCHANGE) {
+            Err(rustix::io::Errno::NOENT) => {
+                std::fs::rename(&self.work, &self.tree).map_err(StoreError::io("publish", &self.work))?;
+                None
+            }
+            other => {
+                other.map_err(failed)?;
+                Some(self.work.clone())
+            }
+        };
+        let tree = self.tree.clone();
+        let gone = || StoreError::io("keep", &tree)(io::ErrorKind::NotFound.into());
+        Ok((self.published()?.ok_or_else(gone)?, old))
+    }
+
+    /// Everything that belongs beside the tree, on the disk.
+    fn complete(&self, unpacked: &Unpacked, blob: Option<BlobRecord>) -> Result<(), StoreError> {
+        let failed = |act| StoreError::io(act, &self.work);
         remove_path(&self.work.join("aside")).map_err(failed("clean up"))?;
         let record = LayerFile {
             bytes: unpacked.bytes,
@@ -78,12 +114,16 @@ impl LayerWork {
             inodes: unpacked.entries,
             opaque: unpacked.opaque_root,
             opens_outputs: unpacked.opens_outputs,
+            blob,
         };
         let text = serde_json::to_vec(&record).map_err(|error| failed("describe")(error.into()))?;
         std::fs::write(self.work.join("layer.json"), text).map_err(failed("describe"))?;
         let dir = File::open(&self.work).map_err(failed("open"))?;
-        rustix::fs::syncfs(&dir).map_err(|error| failed("sync")(error.into()))?;
-        std::fs::rename(&self.work, &self.tree).map_err(failed("publish"))?;
+        rustix::fs::syncfs(&dir).map_err(|error| failed("sync")(error.into()))
+    }
+
+    /// The tree has its name.
+    fn published(&mut self) -> Result<Option<LayerHold>, StoreError> {
         self.published = true;
         let parent = self.tree.parent().unwrap_or(&self.tree);
         sync_dir(parent).map_err(StoreError::io("sync", parent))?;
@@ -136,6 +176,25 @@ impl Store {
         Err(failed()(io::ErrorKind::WouldBlock.into()))
     }
 
+    /// The right to make a layer's tree again, whether it is there or not.
+    pub(crate) fn remake_layer(&self, diff_id: Digest, patience: Duration) -> Result<LayerWork, StoreError> {
+        let hex = diff_id.hex();
+        let path = self.tmp().join(format!("{hex}.lock"));
+        let tree = self.trees().join(&hex);
+        let start = Instant::now();
+        while start.elapsed() <= patience {
+            let lock = LayerLock::abandoned(&path).map_err(StoreError::io("lock", &path))?;
+            if let Some(lock) = lock {
+                let work = self.tmp().join(format!("{hex}.work"));
+                let hold = LayerHold(Some(lock));
+                prepare(&work).map_err(StoreError::io("prepare", &work))?;
+                return Ok(LayerWork { work, tree, published: false, hold });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(StoreError::Busy)
+    }
+
     /// Keeps a tree that is there from being collected. Nothing if it is not there.
     pub(super) fn hold_layer(&self, diff_id: Digest) -> Result<Option<LayerHold>, StoreError> {
         let hex = diff_id.hex();
@@ -158,6 +217,11 @@ impl Store {
         Err(StoreError::Shape { path: self.trees().join(tree.hex()) })
     }
 
+    /// The shape of a tree's archive: a layer's, unless it says otherwise.
+    pub(crate) fn shape(&self, diff_id: Digest) -> Shape {
+        self.layer_file(diff_id).map_or(Shape::Layer, |file| file.shape)
+    }
+
     /// What is known of a tree.
     pub(super) fn layer_file(&self, diff_id: Digest) -> Result<LayerFile, StoreError> {
         let path = self.trees().join(diff_id.hex()).join("layer.json");
@@ -167,7 +231,7 @@ impl Store {
 
 /// Makes the work directory afresh. Owner and mode are set: neither the data directory's group nor the umask may show
 /// in an image.
-fn prepare(work: &Path) -> io::Result<()> {
+pub(super) fn prepare(work: &Path) -> io::Result<()> {
     remove_path(work)?;
     let make = |path: &Path, mode| {
         DirBuilder::new().mode(mode).create(path)?;

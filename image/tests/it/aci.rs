@@ -266,7 +266,7 @@ fn the_topmost_whitelist_decides_what_is_there() {
     drop((middle, top, plain));
     let everything = image::GcPlan { candidates: image::Candidates::Unused, ..image::GcPlan::default() };
     let in_use = image::InUse { images: [ids[1]].into(), ..image::InUse::default() };
-    let _ = bench.1.gc(&everything, || Ok(in_use)).unwrap();
+    let _ = bench.1.gc(&everything, || Ok(in_use.clone())).unwrap();
     assert_eq!(files(&bench.1.image(ids[1]).unwrap()).len(), 8);
     let _ = bench.1.gc(&everything, || Ok(image::InUse::default())).unwrap();
     assert_eq!(std::fs::read_dir(bench.0.path("cas/tree")).unwrap().count(), 0);

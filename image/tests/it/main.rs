@@ -44,3 +44,5 @@ mod store;
 mod tls;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod verify;

@@ -95,7 +95,8 @@ fn collection_takes_what_nobody_needs_and_nothing_else() {
     assert_eq!(trees(&bench), 3);
 
     let report = store.gc(&plan, nobody).unwrap();
-    assert_eq!((report.trees.as_slice(), report.bytes), (&gone_trees[1..], 5));
+    assert_eq!(report.trees.as_slice(), &gone_trees[1..]);
+    assert!(report.bytes > 5, "the contents, and the copy of the layer");
     assert!(!gone_layer.exists());
     bench.assert_clean();
     assert_eq!(store.image(kept_id).unwrap().layers.len(), 2);
@@ -111,6 +112,56 @@ fn collection_takes_what_nobody_needs_and_nothing_else() {
     assert_eq!(store.gc(&all, nobody).unwrap().images, [kept_id]);
     assert_eq!((trees(&bench), store.images().unwrap()), (0, vec![]));
     assert_eq!(std::fs::read_dir(bench.path("cas/ref")).unwrap().count(), 0);
+}
+
+#[test]
+fn under_pressure_the_least_recently_used_goes_first_and_a_dry_run_removes_nothing() {
+    let mut bench = Bench::new();
+    let store = bench.store();
+    let mut ids = Vec::new();
+    for (at, name) in ["new", "old", "middle", "used"].into_iter().enumerate() {
+        let name = bench.image(name, &[layer("shared"), layer(name)]);
+        ids.push(bench.fetch(&name).unwrap().id);
+        let file = bench.path("cas/image").join(format!("{}.json", ids[at].digest().hex()));
+        let hours = [1, 30, 10, 40][at];
+        let then = SystemTime::now() - Duration::from_secs(hours * 3600);
+        std::fs::File::open(file).unwrap().set_modified(then).unwrap();
+    }
+    let used = ids[3];
+    let pod = || Ok(InUse { images: [used].into(), ..InUse::default() });
+    let firing = Some(image::Pressure { high: 0, low: 0 });
+    let plan = GcPlan { candidates: Candidates::Unused, pressure: firing, ..GcPlan::default() };
+    let dry = GcPlan { dry_run: true, ..plan.clone() };
+
+    let relaxed = GcPlan { pressure: Some(image::Pressure { high: 101, low: 100 }), ..plan.clone() };
+    let report = store.gc(&relaxed, pod).unwrap();
+    assert_eq!((report.images.len(), report.trees.len(), report.blobs.len()), (0, 0, 0));
+    assert!(report.usage.is_some_and(|(before, now)| before == now && before.capacity > 0));
+
+    let aged = GcPlan { grace: Duration::from_secs(2 * 3600), ..dry.clone() };
+    assert_eq!(store.gc(&aged, pod).unwrap().images, [ids[1], ids[2]]);
+    let named = GcPlan { candidates: Candidates::Unnamed, ..dry.clone() };
+    let report = store.gc(&named, pod).unwrap();
+    assert_eq!((report.images.len(), report.blobs.len()), (0, 5), "all have names, so only copies go");
+    let foretold = store.gc(&dry, pod).unwrap();
+    assert_eq!(foretold.images, [ids[1], ids[2], ids[0]]);
+    assert_eq!((trees(&bench), store.images().unwrap().len()), (5, 4));
+    assert!(ids.iter().all(|id| store.image(*id).is_ok()));
+
+    let report = store.gc(&plan, pod).unwrap();
+    assert_eq!(report.images, foretold.images);
+    let sorted = |mut trees: Vec<image::Digest>| {
+        trees.sort();
+        trees
+    };
+    assert_eq!(sorted(report.trees), sorted(foretold.trees));
+    let image = store.image(used).unwrap();
+    assert!(image.trees.iter().all(|tree| store.layer_blob(*tree).unwrap().is_none()), "copies are gone");
+    assert_eq!(report.blobs.len(), 2, "those of trees that are still there");
+    let list = store.images().unwrap();
+    let now = SystemTime::now();
+    let idle = now.duration_since(SystemTime::from(list[0].last_used)).unwrap_or_default();
+    assert!(list.len() == 1 && idle < Duration::from_secs(3600), "an image in use is used now");
 }
 
 #[test]

@@ -9,7 +9,6 @@ const GONE: &[(&str, &str)] = &[
     ("config", "the configuration files are read as they are"),
     ("export", "there are no ACIs here; an image is made by what builds OCI images"),
     ("image export", "there are no ACIs here; images are copied from registry to registry by other programs"),
-    ("image verify", "layers are verified when they are fetched, and read-only for pods"),
     ("metadata-service", "there is none"),
     ("trust", "images of registries are verified by digest, not by signature"),
 ];

@@ -5,6 +5,7 @@ pub(crate) mod extract;
 pub(crate) mod gc;
 pub(crate) mod list;
 pub(crate) mod rm;
+pub(crate) mod verify;
 
 use std::io;
 
