@@ -31,7 +31,7 @@ fn build(t: &Test<'_>, manifest: &Value, script: &str, compress: &str) -> String
 
 /// A shell that prints what the test looks at.
 const SHELL: &str =
-    "mkdir -p rootfs/bin rootfs/etc; cp /bin/busybox rootfs/bin/busybox; ln -s busybox rootfs/bin/sh";
+    "mkdir -p rootfs/bin rootfs/etc; cp /bin/busybox rootfs/bin/busybox; ln -sf busybox rootfs/bin/sh";
 
 fn app(script: &str) -> Value {
     json!({"app": {"exec": ["/bin/sh", "-c", script], "user": "0", "group": "0",
