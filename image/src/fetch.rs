@@ -27,6 +27,7 @@ use crate::reference::ImageName;
 use crate::registry::{Registry, RegistryOptions};
 use crate::source::{Resolved, Source, SourceError, resolve, small_blob};
 use crate::store::{Image, LayerHold, LayerSlot, Store, StoreError};
+use crate::trust::{AdmissionError, ImageTrust, Origin, Subject, Verification};
 use crate::unpack::{Limits, Shape};
 
 /// When to look elsewhere than in the store.
@@ -59,6 +60,9 @@ pub struct FetchOptions<'a> {
     pub keep_blobs: bool,
     /// Layers at a time.
     pub parallel: usize,
+    /// The policy that decides which images may be used. `None`: none, as `--insecure-options=image` demands; digests
+    /// are compared all the same.
+    pub trust: Option<&'a ImageTrust>,
 }
 
 /// An image cannot be fetched.
@@ -70,6 +74,9 @@ pub enum FetchError {
         /// The image.
         name: String,
     },
+    /// The host's policy does not accept it.
+    #[error(transparent)]
+    Refused(#[from] AdmissionError),
     /// Its source does not deliver.
     #[error("cannot fetch image {name}")]
     Source {
@@ -114,6 +121,14 @@ pub enum FetchError {
     },
 }
 
+impl FetchError {
+    /// Whether the image is there, and its signature has not been looked for where it came from: a fetch would do that.
+    #[must_use]
+    pub fn is_unverified(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.is_unverified())
+    }
+}
+
 impl Default for FetchOptions<'_> {
     fn default() -> Self {
         Self {
@@ -124,6 +139,7 @@ impl Default for FetchOptions<'_> {
             aci: AciOptions::default(),
             keep_blobs: true,
             parallel: 4,
+            trust: None,
         }
     }
 }
@@ -155,7 +171,13 @@ pub fn fetch(
     }
     let source = match options.pull_policy {
         PullPolicy::Never => None,
-        _ => fetch.open().map_err(|source| fetch.source(source))?,
+        _ => {
+            // What is rejected by name costs nobody a request.
+            if let Some(trust) = options.trust {
+                trust.check_name(name)?;
+            }
+            fetch.open().map_err(|source| fetch.source(source))?
+        }
     };
     match source {
         Some(source) => fetch.run(source.as_ref()),
@@ -221,9 +243,24 @@ impl Fetch<'_> {
         };
         // Whoever names an id means that image and no other.
         let by_id = matches!(self.name, ImageName::Id(_));
-        Ok(self
-            .image(id)?
-            .filter(|image| by_id || image.aci().is_some() || image.platform == self.options.platform))
+        let fits =
+            |image: &Image| by_id || image.aci().is_some() || image.platform == self.options.platform;
+        let image = self.image(id)?.filter(fits);
+        match image.map(|image| self.admitted(image)).transpose() {
+            // Its signatures can still be looked for where it came from.
+            Err(error) if error.is_unverified() && self.options.pull_policy == PullPolicy::New && !by_id => {
+                Ok(None)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Asks today's policy about an image of the store. ACIs are not its business: they are signed for the keystore.
+    fn admitted(&self, image: Image) -> Result<Image, FetchError> {
+        let Some(trust) = self.options.trust.filter(|_| image.aci().is_none()) else { return Ok(image) };
+        let origins = self.store.origins(image.id).map_err(|error| self.failed(error))?;
+        trust.check_stored(self.name, &origins)?;
+        Ok(image)
     }
 
     /// It is not there, or there is something wrong with it.
@@ -264,10 +301,20 @@ impl Fetch<'_> {
         open_source(self.name, self.options)
     }
 
+    /// What the policy demands, verified, before anything else is fetched.
+    fn verify(&self, source: &dyn Source, resolved: &Resolved) -> Result<Vec<Verification>, FetchError> {
+        let registry = &self.options.registry;
+        let subject = Subject { name: self.name, chain: &resolved.chain, source, registry };
+        Ok(self.options.trust.map(|trust| trust.check(subject)).transpose()?.unwrap_or_default())
+    }
+
     fn run(&self, source: &dyn Source) -> Result<Image, FetchError> {
         let resolved = resolve(source, &self.options.platform).map_err(|error| self.source(error))?;
+        let signatures = self.verify(source, &resolved)?;
+        let origin = Origin { name: self.text.clone(), signatures };
         let id = ImageId::new(resolved.digest);
         if let Some(image) = self.image(id)? {
+            self.store.note_origin(id, origin).map_err(|error| self.failed(error))?;
             self.store.name(&self.text, id).map_err(|error| self.failed(error))?;
             self.report_present(&resolved);
             return Ok(image);
@@ -280,6 +327,7 @@ impl Fetch<'_> {
         let _holds = self.layers(source, &resolved, &diff_ids)?;
         let recorded = self.store.record(&self.text, &resolved, &config, (&diff_ids, platform));
         let (id, _pin) = recorded.map_err(|error| self.failed(error))?;
+        self.store.note_origin(id, origin).map_err(|error| self.failed(error))?;
         let mut image = self.store.image(id).map_err(|error| self.failed(error))?;
         image.name = Some(self.text.clone());
         Ok(image)

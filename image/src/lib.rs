@@ -82,7 +82,7 @@ pub use reference::{DEFAULT_REGISTRY, IdPrefix, ImageName, Reference, ReferenceE
 pub use registries_conf::{NameError, Registries, RegistriesError};
 pub use registry::{
     Complaint, HttpError, Patience, Proxies, ProxyError, Registry, RegistryConfig, RegistryError,
-    RegistryOptions,
+    RegistryOptions, download_small,
 };
 pub use render::{RenderError, render};
 pub use source::{Raw, Resolved, Source, SourceError, resolve};
@@ -92,8 +92,9 @@ pub use store::{
 };
 pub use tarball::TarError;
 pub use trust::{
-    Certificate, KEYSTORE_DIR, KeyError, Keystore, KeystoreError, MAX_SIGNATURE, OpenPgpError, Prefix, Scope,
-    Signer, StoredKey, TrustError,
+    AdmissionError, Certificate, ImageTrust, KEYSTORE_DIR, KeyError, Keystore, KeystoreError, LookasideError,
+    MAX_SIGNATURE, OpenPgpError, Origin, POLICY_FILE, PolicyError, PolicyRefusal, Prefix, REGISTRIES_DIR,
+    Scope, SignatureKind, SignatureRefusal, Signer, StoredKey, TrustError, Verification,
 };
 pub use unpack::{Limits, Refusal, Shape, UnpackError, Unpacked};
 pub use verify::{RepairError, Verdict, Verified, VerifyOptions, verify};

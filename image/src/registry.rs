@@ -37,6 +37,7 @@ use crate::source::{Raw, Source, SourceError};
 use connection::Connection;
 use download::Download;
 use error::Failures;
+use http::{Http, Leniency, Request};
 
 pub use error::{Complaint, RegistryError};
 pub use http::HttpError;
@@ -168,6 +169,14 @@ impl Place {
 }
 
 impl Source for Registry<'_> {
+    fn attachment(&self, tag: &str) -> Result<Option<Raw>, SourceError> {
+        match self.document_as(tag, None) {
+            Ok(raw) => Ok(Some(raw)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn root(&self) -> Result<Raw, SourceError> {
         let digest = self.reference.digest();
         let name = match digest {
@@ -194,6 +203,29 @@ impl Source for Registry<'_> {
             })
         })?;
         Ok(Box::new(download))
+    }
+}
+
+/// Reads a small file of a web server. `None`: it has no such file.
+///
+/// # Errors
+/// If it has more than `limit` bytes, or the server does not deliver.
+pub fn download_small(
+    url: &str,
+    limit: u64,
+    options: &RegistryOptions<'_>,
+) -> Result<Option<Vec<u8>>, RegistryError> {
+    if !(url.starts_with("https://") || options.allow_http || is_loopback_url(url)) {
+        return Err(RegistryError::Plain { url: http::shown(url) });
+    }
+    let (http, certificates) = (options.allow_http, !options.verify_tls);
+    let http =
+        Http::new(options.config, options.patience, Leniency { http, certificates, certificates_of: None });
+    let mut answer = http.get(Request { url, ..Request::default() })?;
+    match answer.status().as_u16() {
+        200 => read_bounded(url, &mut answer, limit).map(Some),
+        404 => Ok(None),
+        status => Err(RegistryError::Status { url: http::shown(url), status, says: Complaint::default() }),
     }
 }
 

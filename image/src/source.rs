@@ -37,6 +37,16 @@ pub trait Source: Sync {
     /// # Errors
     /// If it is not there or cannot be opened.
     fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, SourceError>;
+
+    /// The manifest with this tag beside the image: how registries hold signatures. `None`: there is none, or such a
+    /// source cannot have any.
+    ///
+    /// # Errors
+    /// If it cannot be known, or not be read.
+    fn attachment(&self, tag: &str) -> Result<Option<Raw>, SourceError> {
+        let _ = tag;
+        Ok(None)
+    }
 }
 
 /// A document as it came.
@@ -51,6 +61,8 @@ pub struct Raw {
 /// The manifest for one platform.
 #[derive(Debug)]
 pub struct Resolved {
+    /// The digests of the documents from what the name points to, down to the manifest. Each names the next.
+    pub chain: Vec<Digest>,
     /// The sha256 of `bytes`, which is the image's identity, whatever the algorithm it was asked for by.
     pub digest: Digest,
     /// The manifest as it came: these bytes go into the store.
@@ -128,15 +140,14 @@ pub enum SourceError {
 /// [`SourceError`].
 pub fn resolve(source: &dyn Source, platform: &Platform) -> Result<Resolved, SourceError> {
     let mut raw = source.root()?;
+    let mut chain = Vec::new();
     for _ in 0..MAX_DEPTH {
+        let digest = Digest::of(&raw.bytes);
+        chain.push(digest);
         let index = match manifest::parse(&raw.bytes, raw.media_type.as_deref())? {
             Document::Manifest(manifest) => {
                 manifest::check_types(&manifest)?;
-                return Ok(Resolved {
-                    digest: Digest::of(&raw.bytes),
-                    bytes: raw.bytes,
-                    manifest: *manifest,
-                });
+                return Ok(Resolved { chain, digest, bytes: raw.bytes, manifest: *manifest });
             }
             Document::Index(index) => index,
         };

@@ -150,9 +150,26 @@ pub enum RegistryError {
         /// In the registry.
         found: u64,
     },
+    /// Without TLS, anybody on the way could answer.
+    #[error("{url} is not https, which only --insecure-options=http allows elsewhere than on this host")]
+    Plain {
+        /// What was asked for.
+        url: String,
+    },
     /// Neither a mirror nor the registry itself delivers.
     #[error("no mirror delivers, nor does the registry itself: {0}")]
     Everywhere(Failures),
+}
+
+impl RegistryError {
+    /// Whether whoever was asked says that there is no such thing.
+    pub(super) fn is_not_found(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Everywhere(Failures(failures)) => failures.iter().all(|(_, error)| error.is_not_found()),
+            _ => false,
+        }
+    }
 }
 
 /// What a registry says about its refusal, if anything: displayed with a semicolon before it.

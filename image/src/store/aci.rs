@@ -67,6 +67,7 @@ impl Store {
             imported: Timestamp::now(),
             size,
             opens_outputs,
+            origins: Vec::new(),
         };
         self.write_json(&self.image_file(record.id), &file)?;
         self.name_aci(names, record.id)

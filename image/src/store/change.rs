@@ -17,6 +17,7 @@ use crate::manifest::digest_of;
 use crate::platform::Platform;
 use crate::remove::remove_path;
 use crate::source::Resolved;
+use crate::trust::Origin;
 
 impl Store {
     /// Notes that the image was used now. Whoever may only read the store cannot, which does not matter.
@@ -98,10 +99,34 @@ impl Store {
             imported,
             size,
             opens_outputs,
+            origins: Vec::new(),
         };
         self.write_json(&self.image_file(id), &file)?;
         self.name(name, id)?;
         Ok((id, pin))
+    }
+
+    /// The names that an image came by, and which signatures were verified then.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or trouble reading.
+    pub fn origins(&self, id: ImageId) -> Result<Vec<Origin>, StoreError> {
+        let record = self.image_record(id)?.ok_or_else(|| StoreError::NotFound(id.to_string()))?;
+        Ok(record.0.origins)
+    }
+
+    /// Records a name that an image came by. Signatures that were verified are not forgotten because nobody asked for
+    /// any today. If two processes do this at once, one record is lost, and with it no more than the need to verify
+    /// that signature again.
+    pub(crate) fn note_origin(&self, id: ImageId, origin: Origin) -> Result<(), StoreError> {
+        let _pin = self.pin()?;
+        let (mut file, _) = self.image_record(id)?.ok_or_else(|| StoreError::NotFound(id.to_string()))?;
+        match file.origins.iter_mut().find(|known| known.name == origin.name) {
+            Some(known) if *known == origin || origin.signatures.is_empty() => return Ok(()),
+            Some(known) => *known = origin,
+            None => file.origins.push(origin),
+        }
+        self.write_json(&self.image_file(id), &file)
     }
 
     /// Makes `name` stand for an image that is there.

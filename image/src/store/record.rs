@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::content::Format;
 use crate::digest::{Digest, ImageId};
 use crate::platform::Platform;
+use crate::trust::Origin;
 use crate::unpack::Shape;
 
 /// `image/<hex>.json`: everything that a list needs, so that listing walks no tree. The file's mtime is when the image
@@ -32,6 +33,9 @@ pub(super) struct ImageFile {
     /// A tree has links to standard output or error.
     #[serde(default)]
     pub(super) opens_outputs: bool,
+    /// The names that it came by, and which signatures were verified then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) origins: Vec<Origin>,
 }
 
 /// `ref/<name>`: what a name stands for.

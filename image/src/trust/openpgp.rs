@@ -149,6 +149,19 @@ pub(crate) fn verify_detached(
     finish(signature, &key, &mut content)
 }
 
+/// Opens a signed message (`gpg --sign`), and returns what it says and who signed it.
+pub(crate) fn open_signed(
+    certificates: &[Certificate],
+    message: &[u8],
+    now: Timestamp,
+) -> Result<(Vec<u8>, Signer), OpenPgpError> {
+    let (payload, signature) = packets::signed(message)?;
+    let signatures = [signature];
+    let (signature, key) = choose(certificates, &signatures, now)?;
+    let signer = finish(signature, &key, &mut payload.as_slice())?;
+    Ok((payload, signer))
+}
+
 fn finish(
     signature: &Signature,
     key: &SigningKey<'_>,

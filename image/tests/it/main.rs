@@ -29,6 +29,8 @@ mod mirrors;
 #[cfg(test)]
 mod openpgp;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod recipe;
 #[cfg(test)]
 mod registry;

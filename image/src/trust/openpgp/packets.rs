@@ -24,6 +24,27 @@ pub(super) fn detached(bytes: &[u8]) -> Result<Vec<Signature>, OpenPgpError> {
     }
 }
 
+/// A signed message: what it says, and its signature. Messages with several signatures are refused, as everybody does
+/// who reads these.
+pub(super) fn signed(bytes: &[u8]) -> Result<(Vec<u8>, Signature), OpenPgpError> {
+    let bytes = binary(bytes, |kind| matches!(kind, BlockType::Message | BlockType::File))?;
+    let mut packets = parse(&bytes)?;
+    if let [Packet::CompressedData(compressed)] = packets.as_slice() {
+        let inflate = compressed.decompress().map_err(malformed)?;
+        packets = parse(&bounded(inflate)?)?;
+    }
+    match <[Packet; 3]>::try_from(packets) {
+        Ok([Packet::OnePassSignature(_), Packet::LiteralData(data), Packet::Signature(signature)]) => {
+            Ok((data.data().to_vec(), signature))
+        }
+        Ok([first, ..]) => Err(unexpected(&first)),
+        Err(others) => match others.first() {
+            Some(first) => Err(unexpected(first)),
+            None => Err(OpenPgpError::NoSignature),
+        },
+    }
+}
+
 /// Takes the armor off, if there is one.
 fn binary(bytes: &[u8], wanted: impl Fn(&BlockType) -> bool) -> Result<Vec<u8>, OpenPgpError> {
     if bytes.len() as u64 > MAX_SIGNATURE {
