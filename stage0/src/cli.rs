@@ -25,6 +25,7 @@ mod run_prepared;
 mod status;
 mod stop;
 mod table;
+mod trust;
 mod unit;
 mod values;
 mod version;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use image::{
     AciOptions, AciTrust, AciWord, Content, Credentials, CredentialsError, FetchError, FetchOptions, Image,
-    ImageName, Keystore, NameError, PullPolicy, Reference, RegistryOptions, Store, StoreError, StoreSettings,
+    ImageName, ImageTrust, Keystore, NameError, PullPolicy, Reference, RegistryOptions, Store, StoreError, StoreSettings,
 };
 use pod::DataDir;
 use pod::fetch_event::FetchStep;
@@ -27,6 +27,8 @@ pub(crate) struct Policy {
     pub(crate) verify_tls: bool,
     /// Who may sign ACIs. Nothing: nobody has to.
     pub(crate) keystore: Option<Keystore>,
+    /// Which images may be used. `None`: all.
+    pub(crate) trust: Option<ImageTrust>,
     /// Directories that may have an `auth.d`, the most important first.
     pub(crate) config_dirs: Vec<PathBuf>,
     /// Names and passwords to use instead of those of files.
@@ -171,7 +173,8 @@ impl<'a> Images<'a> {
     ) -> Result<Image, ImageError> {
         // What is in the store needs no credentials, and no threads to draw bars.
         if self.policy.pull == PullPolicy::New || matches!(name, ImageName::Id(_)) {
-            let options = FetchOptions { pull_policy: PullPolicy::Never, ..FetchOptions::default() };
+            let trust = self.policy.trust.as_ref();
+            let options = FetchOptions { pull_policy: PullPolicy::Never, trust, ..FetchOptions::default() };
             let local = name.path().is_some();
             match if local { Ok(None) } else { image::fetch(&self.store, name, &options, &()).map(Some) } {
                 Ok(Some(image)) => return Ok(image),
@@ -179,9 +182,24 @@ impl<'a> Images<'a> {
                     return Err(self.other_platform(name).unwrap_or(ImageError::Fetch(e)));
                 }
                 Ok(None) | Err(FetchError::NotInStore { .. }) => {}
+                // The policy demands a signature that was not looked for when it was fetched.
+                Err(e) if e.is_unverified() && !matches!(name, ImageName::Id(_)) => {}
                 Err(e) => return Err(e.into()),
             }
         }
+        let credentials = self.policy.credentials()?;
+        let options = FetchOptions {
+            pull_policy: self.policy.pull,
+            trust: self.policy.trust.as_ref(),
+            registry: RegistryOptions {
+                allow_http: self.policy.allow_http,
+                verify_tls: self.policy.verify_tls,
+                credentials: &credentials,
+                config: registries::config()?,
+                ..RegistryOptions::default()
+            },
+            ..FetchOptions::default()
+        };
         watch.show(&FetchStep::Resolving);
         let fetched = with_fetch_options(self.policy, signature, |options| {
             image::fetch(&self.store, name, &options, watch)

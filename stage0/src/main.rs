@@ -35,6 +35,7 @@ mod collect;
 mod report;
 mod table;
 mod time;
+mod trust;
 
 mod exit;
 

@@ -13,6 +13,7 @@ use crate::exit::Log;
 use crate::images::Policy;
 use crate::progress::{Output, Sink};
 use crate::spec::Lifted;
+use crate::trust;
 
 /// The flags that every command takes.
 pub(crate) const GLOBAL_FLAGS: &[Flag] = &[
@@ -25,10 +26,7 @@ pub(crate) const GLOBAL_FLAGS: &[Flag] = &[
     ),
     value("local-config", "/etc/rkt", "path to local configuration"),
     value("system-config", "/usr/lib/rkt", "path to system configuration"),
-    switch(
-        "trust-keys-from-https",
-        "accepted for compatibility: images of registries are not signed by keys",
-    ),
+    switch("trust-keys-from-https", "automatically trust gpg keys fetched from https"),
     value("user-config", "", "path to user configuration"),
 ];
 
@@ -41,7 +39,7 @@ pub(crate) const PROGRESS_FLAGS: &[Flag] = &[
 /// What `--insecure-options` gives up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Insecure {
-    /// Images that nobody vouches for.
+    /// Images that the host's policy does not accept, or that nobody signed.
     pub(crate) image: bool,
     /// Registries without TLS.
     pub(crate) http: bool,
@@ -87,6 +85,7 @@ pub(crate) fn insecure(flags: &Given) -> anyhow::Result<Insecure> {
         match word {
             // What is on the disk is verified anyway.
             "" | "none" | "ondisk" | "pubkey" => {}
+            // Digests are compared all the same.
             "image" => *image = true,
             "http" => *http = true,
             "tls" => *tls = true,
@@ -112,12 +111,15 @@ pub(crate) fn policy(flags: &Given, default: PullPolicy) -> anyhow::Result<Polic
     let dirs = dirs.map(dir);
     let [_, local, system] = dirs.map(Path::new);
     let insecure = insecure(flags)?;
+    let config_dirs: Vec<PathBuf> =
+        dirs.into_iter().filter(|d| !d.is_empty()).map(PathBuf::from).collect();
     Ok(Policy {
         keystore: (!insecure.image).then(|| Keystore::new(system, local)),
+        trust: if insecure.image { None } else { Some(trust::settings(&config_dirs)?) },
         pull: pull_policy(flags, default)?,
         allow_http: insecure.http,
         verify_tls: !insecure.tls,
-        config_dirs: dirs.into_iter().filter(|d| !d.is_empty()).map(PathBuf::from).collect(),
+        config_dirs,
         credentials: None,
         progress: progress(flags)?,
     })

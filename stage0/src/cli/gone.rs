@@ -10,7 +10,6 @@ const GONE: &[(&str, &str)] = &[
     ("export", "there are no ACIs here; an image is made by what builds OCI images"),
     ("image export", "there are no ACIs here; images are copied from registry to registry by other programs"),
     ("metadata-service", "there is none"),
-    ("trust", "images of registries are verified by digest, not by signature"),
 ];
 
 /// Why there is no such command, if rkt 1.30 had it.

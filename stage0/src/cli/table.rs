@@ -6,8 +6,8 @@ use super::global::PROGRESS_FLAGS;
 use super::launch_flags::LAUNCH_FLAGS;
 use super::pod_flags::{APP_FLAGS, POD_FLAGS};
 use super::{
-    cat_manifest, enter, fetch, gc, image, list, logs, prepare, rm, run, run_prepared, status, stop, unit,
-    version,
+    cat_manifest, enter, fetch, gc, image, list, logs, prepare, rm, run, run_prepared, status, stop, trust,
+    unit, version,
 };
 
 /// Flags of commands that print JSON if asked.
@@ -217,6 +217,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         grammar: Grammar::Mixed,
         access: Access::Anybody,
         run: stop::run,
+    },
+    Command {
+        name: "trust",
+        arguments: "[--prefix=PREFIX|--root] PUBKEY...",
+        summary: "Trust a key for image verification",
+        description: "Adds keys to those that are trusted with signing ACIs: those whose names begin with PREFIX, or with --root all. PUBKEY is a file or an https address of a key in ASCII armor. Its fingerprint is shown, and trusted if the answer is yes. Images of registries are governed by /etc/containers/policy.json instead.",
+        flags: &[trust::FLAGS],
+        grammar: Grammar::Mixed,
+        access: Access::Anybody,
+        run: trust::run,
     },
     Command {
         name: "unit down",
