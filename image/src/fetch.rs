@@ -243,8 +243,7 @@ impl Fetch<'_> {
         };
         // Whoever names an id means that image and no other.
         let by_id = matches!(self.name, ImageName::Id(_));
-        let fits =
-            |image: &Image| by_id || image.aci().is_some() || image.platform == self.options.platform;
+        let fits = |image: &Image| by_id || image.aci().is_some() || image.platform == self.options.platform;
         let image = self.image(id)?.filter(fits);
         match image.map(|image| self.admitted(image)).transpose() {
             // Its signatures can still be looked for where it came from.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use image::{
     AciOptions, AciTrust, AciWord, Content, Credentials, CredentialsError, FetchError, FetchOptions, Image,
-    ImageName, ImageTrust, Keystore, NameError, PullPolicy, Reference, RegistryOptions, Store, StoreError, StoreSettings,
+    ImageName, ImageTrust, Keystore, NameError, PullPolicy, Reference, RegistryOptions, Store, StoreError,
+    StoreSettings,
 };
 use pod::DataDir;
 use pod::fetch_event::FetchStep;
@@ -187,19 +188,6 @@ impl<'a> Images<'a> {
                 Err(e) => return Err(e.into()),
             }
         }
-        let credentials = self.policy.credentials()?;
-        let options = FetchOptions {
-            pull_policy: self.policy.pull,
-            trust: self.policy.trust.as_ref(),
-            registry: RegistryOptions {
-                allow_http: self.policy.allow_http,
-                verify_tls: self.policy.verify_tls,
-                credentials: &credentials,
-                config: registries::config()?,
-                ..RegistryOptions::default()
-            },
-            ..FetchOptions::default()
-        };
         watch.show(&FetchStep::Resolving);
         let fetched = with_fetch_options(self.policy, signature, |options| {
             image::fetch(&self.store, name, &options, watch)
@@ -311,6 +299,7 @@ pub(crate) fn with_fetch_options<T>(
             signature,
         },
         keep_blobs: settings.keep_layer_blobs,
+        trust: policy.trust.as_ref(),
         ..FetchOptions::default()
     }))
 }

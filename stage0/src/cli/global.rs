@@ -111,8 +111,7 @@ pub(crate) fn policy(flags: &Given, default: PullPolicy) -> anyhow::Result<Polic
     let dirs = dirs.map(dir);
     let [_, local, system] = dirs.map(Path::new);
     let insecure = insecure(flags)?;
-    let config_dirs: Vec<PathBuf> =
-        dirs.into_iter().filter(|d| !d.is_empty()).map(PathBuf::from).collect();
+    let config_dirs: Vec<PathBuf> = dirs.into_iter().filter(|d| !d.is_empty()).map(PathBuf::from).collect();
     Ok(Policy {
         keystore: (!insecure.image).then(|| Keystore::new(system, local)),
         trust: if insecure.image { None } else { Some(trust::settings(&config_dirs)?) },

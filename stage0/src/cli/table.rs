@@ -220,9 +220,9 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "trust",
-        arguments: "[--prefix=PREFIX|--root] PUBKEY...",
+        arguments: "[--prefix=PREFIX|--root] [PUBKEY...]",
         summary: "Trust a key for image verification",
-        description: "Adds keys to those that are trusted with signing ACIs: those whose names begin with PREFIX, or with --root all. PUBKEY is a file or an https address of a key in ASCII armor. Its fingerprint is shown, and trusted if the answer is yes. Images of registries are governed by /etc/containers/policy.json instead.",
+        description: "Adds keys to those that are trusted with signing ACIs: those whose names begin with PREFIX, or with --root all. PUBKEY is a file or an https address of a key in ASCII armor; without one, the server of PREFIX is asked where its keys are. Its fingerprint is shown, and trusted if the answer is yes. Images of registries are governed by /etc/containers/policy.json instead.",
         flags: &[trust::FLAGS],
         grammar: Grammar::Mixed,
         access: Access::Anybody,

@@ -4,13 +4,13 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use image::{Certificate, Keystore, RegistryOptions, Scope};
+use image::{Certificate, FetchOptions, Keystore, RegistryOptions, Scope};
 
 use super::command::Invocation;
 use super::flag::{Flag, switch, value};
 use super::global::insecure;
 use crate::exit::{self, SUCCESS};
-use crate::registries;
+use crate::{images, registries};
 
 /// The command's own flags.
 pub(crate) const FLAGS: &[Flag] = &[
@@ -37,12 +37,13 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
             Scope::Prefix(prefix.parse()?)
         }
     };
-    ensure!(
-        !invocation.words.is_empty(),
-        "keys are not discovered yet: name a file or an https address with the key for {prefix:?}"
-    );
     let keystore = keystore(invocation);
-    for location in &invocation.words {
+    let locations = match &invocation.words {
+        words if !words.is_empty() => words.clone(),
+        _ if prefix.is_empty() => bail!("--root needs the file or the address of a key"),
+        _ => discover(invocation, prefix).context("error determining key location")?,
+    };
+    for location in &locations {
         add(invocation, &keystore, &scope, prefix, location).context("error adding keys")?;
     }
     Ok(SUCCESS)
@@ -89,14 +90,27 @@ fn read(invocation: &Invocation, location: &str) -> anyhow::Result<Vec<u8>> {
         ensure!(length as u64 <= MAX_KEY, "it has more than {MAX_KEY} bytes");
         return Ok(bytes);
     }
+    image::download_small(location, MAX_KEY, &options(invocation)?)?.context("there is no such key")
+}
+
+/// Where the keys for a prefix are, as its server says.
+fn discover(invocation: &Invocation, prefix: &str) -> anyhow::Result<Vec<String>> {
+    let store = images::open_store(invocation.data_dir()?.path())?;
+    let options = FetchOptions { registry: options(invocation)?, ..FetchOptions::default() };
+    let found = image::discover_keys(&store, prefix, &options)?;
+    ensure!(!found.is_empty(), "no server says where the keys for {prefix:?} are; name a file or an address");
+    Ok(found)
+}
+
+/// How to speak to web servers.
+fn options(invocation: &Invocation) -> anyhow::Result<RegistryOptions<'static>> {
     let insecure = insecure(&invocation.flags)?;
-    let options = RegistryOptions {
+    Ok(RegistryOptions {
         allow_http: insecure.http || invocation.flags.switch("insecure-allow-http"),
         verify_tls: !insecure.tls,
         config: registries::config()?,
         ..RegistryOptions::default()
-    };
-    image::download_small(location, MAX_KEY, &options)?.context("there is no such key")
+    })
 }
 
 /// What a person compares with what the owner of the key says elsewhere.
