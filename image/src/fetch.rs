@@ -169,8 +169,11 @@ pub fn fetch(
     if let (ImageName::Aci(word), PullPolicy::New | PullPolicy::Update) = (name, options.pull_policy) {
         return fetch.aci(word);
     }
+    let ours = || store.is_local(name).map_err(|error| fetch.failed(error));
     let source = match options.pull_policy {
         PullPolicy::Never => None,
+        // Something is wrong with the image. Another one of the same name is not what was asked for.
+        PullPolicy::New if ours()? => None,
         _ => {
             // What is rejected by name costs nobody a request.
             if let Some(trust) = options.trust {
@@ -183,6 +186,17 @@ pub fn fetch(
         Some(source) => fetch.run(source.as_ref()),
         None => Err(fetch.why_not_stored()),
     }
+}
+
+/// Brings an image in from a source that is open, as `name`.
+pub(crate) fn bring(
+    store: &Store,
+    name: &ImageName,
+    source: &dyn Source,
+    options: &FetchOptions<'_>,
+    progress: &dyn Progress,
+) -> Result<Image, FetchError> {
+    Fetch { store, name, text: name.to_string(), options, progress }.run(source)
 }
 
 /// Names in the store must mean the same from every working directory.

@@ -19,6 +19,7 @@ use crate::manifest::{MAX_DOCUMENT, digest_of};
 use crate::source::{Raw, Source, SourceError};
 
 pub use choice::ChoiceError;
+pub(crate) use choice::{REF_NAME, names};
 
 /// A layout, and which of its images.
 #[derive(Debug)]
@@ -117,6 +118,11 @@ impl Layout {
             return Err(LayoutError::Version { path: file, version });
         }
         Ok(Self { place, tag: tag.map(str::to_owned) })
+    }
+
+    /// The names of all its images; nothing for one without a name.
+    pub(crate) fn names(&self) -> Result<Vec<Option<String>>, LayoutError> {
+        names(&self.place.small("index.json")?).map_err(|source| self.choice(source))
     }
 
     fn choice(&self, source: ChoiceError) -> LayoutError {

@@ -28,6 +28,7 @@ mod check;
 mod gc;
 mod layer_blob;
 mod layer_tar;
+mod local;
 mod lock;
 mod lookup;
 mod pressure;
@@ -50,6 +51,7 @@ pub use check::{Damage, LayerCheck};
 pub use gc::{Candidates, GcPlan, GcReport, InUse};
 pub use layer_blob::LayerBlob;
 pub use layer_tar::{LayerTar, LayerTarError};
+pub use local::LayerInfo;
 pub use lock::Pin;
 pub use pressure::{Pressure, Usage};
 pub(crate) use record::BlobRecord;
@@ -216,6 +218,11 @@ impl Store {
 
     fn tmp(&self) -> PathBuf {
         self.dir.join("tmp")
+    }
+
+    /// For files without a name.
+    pub(crate) fn work_dir(&self) -> PathBuf {
+        self.tmp()
     }
 
     fn image_file(&self, id: ImageId) -> PathBuf {

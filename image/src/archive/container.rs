@@ -72,6 +72,15 @@ impl Container {
         &self.path
     }
 
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.find(name).is_ok()
+    }
+
+    /// Whether there is anything in this directory.
+    pub(crate) fn has_directory(&self, name: &str) -> bool {
+        self.members.keys().any(|member| member.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
+    }
+
     pub(crate) fn find(&self, name: &str) -> Result<Extent, ArchiveError> {
         let mut name = normal("", name);
         for _ in 0..8 {

@@ -67,6 +67,15 @@ impl DockerArchive {
         Self::new(container, &image)
     }
 
+    /// Every image of the archive, with its names.
+    pub(crate) fn all(container: &Arc<Container>) -> Result<Vec<(Vec<String>, Self)>, ArchiveError> {
+        let made = |image: Image| {
+            let archive = Self::new(container.clone(), &image)?;
+            Ok((image.repo_tags.unwrap_or_default(), archive))
+        };
+        images(container)?.into_iter().map(made).collect()
+    }
+
     fn new(container: Arc<Container>, image: &Image) -> Result<Self, ArchiveError> {
         let document = |source| ArchiveError::Document { path: container.path().to_owned(), source };
         let bytes = container.small(&image.config)?;

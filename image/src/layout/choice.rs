@@ -13,7 +13,7 @@ use crate::manifest::{self, DocumentError};
 use crate::reference::Reference;
 
 /// The annotation that names an entry.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Where containerd keeps the whole name, when it writes the tag alone above.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
@@ -63,6 +63,14 @@ pub(super) fn choose(index: &[u8], tag: Option<&str>) -> Result<Vec<u8>, ChoiceE
     };
     let _ = index.set_manifests(chosen);
     serde_json::to_vec(&index).map_err(ChoiceError::Write)
+}
+
+/// The names of all images, each once; nothing for one without a name.
+pub(crate) fn names(index: &[u8]) -> Result<Vec<Option<String>>, ChoiceError> {
+    let index = parse(index)?;
+    let distinct: BTreeSet<Option<String>> =
+        index.manifests().iter().map(|entry| name(entry).map(str::to_owned)).collect();
+    Ok(distinct.into_iter().collect())
 }
 
 fn parse(index: &[u8]) -> Result<ImageIndex, ChoiceError> {

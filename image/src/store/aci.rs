@@ -86,7 +86,7 @@ impl Store {
             return Ok(());
         }
         let (name, imported) = (names.bare.clone(), Timestamp::now());
-        self.write_json(&path, &RefFile { name, image: id, imported, latest: names.latest })
+        self.write_json(&path, &RefFile { name, image: id, imported, latest: names.latest, local: false })
     }
 
     /// The ACI of this name that has these labels.

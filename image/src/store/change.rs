@@ -132,7 +132,8 @@ impl Store {
     /// Makes `name` stand for an image that is there.
     pub(crate) fn name(&self, name: &str, image: ImageId) -> Result<(), StoreError> {
         let path = self.refs().join(ref_file(name));
-        let file = RefFile { name: name.to_owned(), image, imported: Timestamp::now(), latest: false };
+        let file =
+            RefFile { name: name.to_owned(), image, imported: Timestamp::now(), latest: false, local: false };
         match optional(read_json::<RefFile>(&path)) {
             Ok(Some(there)) if there.image == image => Ok(()),
             _ => self.write_json(&path, &file),

@@ -48,6 +48,9 @@ pub(super) struct RefFile {
     /// An ACI's server said that this is the latest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) latest: bool,
+    /// It was given by hand: no registry is asked what it means.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) local: bool,
 }
 
 /// `tree/<hex>/layer.json`: what a tree holds.

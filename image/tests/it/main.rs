@@ -21,6 +21,8 @@ mod crash;
 #[cfg(test)]
 mod digests;
 #[cfg(test)]
+mod export;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod layers;

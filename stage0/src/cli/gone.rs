@@ -8,7 +8,6 @@ const GONE: &[(&str, &str)] = &[
     ("completion", "it is not available yet"),
     ("config", "the configuration files are read as they are"),
     ("export", "there are no ACIs here; an image is made by what builds OCI images"),
-    ("image export", "there are no ACIs here; images are copied from registry to registry by other programs"),
     ("metadata-service", "there is none"),
 ];
 

@@ -1,10 +1,14 @@
 //! `rkt image …`: one file for each command, and what they share.
 
 pub(crate) mod cat_manifest;
+pub(crate) mod export;
 pub(crate) mod extract;
 pub(crate) mod gc;
+pub(crate) mod import;
+pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod rm;
+pub(crate) mod tag;
 pub(crate) mod verify;
 
 use std::io;
