@@ -1,10 +1,11 @@
-//! Images out of the store: as an OCI layout, in a directory or a tar file, and as Docker's archive.
+//! Images out of the store: as an OCI layout, in a directory or a tar file, as Docker's archive, as an ACI's file.
 //!
 //! A layer is written as its manifest has it where the store can make those bytes: then the image keeps its manifest,
 //! byte by byte, and so its id. Where it cannot, because the compressed layer was not kept, the image's layers are
 //! written uncompressed, from the trees: configuration and diff ids stay what they are, the manifest is a new one. What
 //! is written is verified on the way; nothing has its final name before all of it is there.
 
+mod aci;
 mod docker;
 mod oci;
 mod tar_file;
@@ -13,11 +14,12 @@ use std::io::{self, Read};
 
 use oci_spec::image::{Descriptor, ImageManifest, MediaType};
 
-use crate::digest::{Digest, ImageId};
+use crate::digest::{Digest, DigestError, Hasher, ImageId};
 use crate::manifest::{self, DocumentError};
 use crate::output::OutputError;
 use crate::store::{Image, Store, StoreError};
 
+pub use aci::export_aci;
 pub use docker::export_docker_archive;
 pub use oci::{export_oci, export_oci_archive};
 
@@ -36,6 +38,12 @@ pub enum ExportError {
     /// An ACI has no layers.
     #[error("image {id} is an ACI: it can be exported as an .aci file only")]
     Aci {
+        /// The image.
+        id: ImageId,
+    },
+    /// Something else than an ACI has layers.
+    #[error("image {id} is not an ACI: export it as oci:DIR, oci-archive:FILE or docker-archive:FILE")]
+    NotAci {
         /// The image.
         id: ImageId,
     },
@@ -120,8 +128,31 @@ impl<'a> Parts<'a> {
     }
 
     /// Whether every layer can be written as the manifest has it.
-    fn is_whole(&self) -> bool {
-        self.layers.iter().all(|(diff_id, layer)| is_plain(*diff_id, layer))
+    fn is_whole(&self) -> Result<bool, ExportError> {
+        for (diff_id, layer) in &self.layers {
+            if self.own(*diff_id, layer)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn digest(&self, layer: &Descriptor) -> Result<Digest, ExportError> {
+        let failed = |error: DigestError| ExportError::Document { id: self.id, source: error.into() };
+        manifest::digest_of(layer).map_err(failed)
+    }
+
+    /// A layer as the manifest has it: kept, or the tar stream itself. Nothing if the store cannot make that.
+    fn own(&self, diff_id: Digest, layer: &Descriptor) -> Result<Option<Box<dyn Read>>, ExportError> {
+        let digest = self.digest(layer)?;
+        if digest == diff_id {
+            return Ok(Some(Box::new(self.tar(diff_id)?)));
+        }
+        let kept = self.store.layer_blob(diff_id);
+        let kept = kept.map_err(|source| ExportError::Store { id: self.id, source })?;
+        // The same tree may have come in another form with another image.
+        let kept = kept.filter(|blob| blob.digest == digest);
+        Ok(kept.map(|blob| -> Box<dyn Read> { Box::new(Verified::new(blob, digest)) }))
     }
 
     /// A layer's tar stream. Whoever reads it to its end knows that it is the right one.
@@ -130,9 +161,32 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Whether what is transported of the layer is the tar stream itself.
-fn is_plain(diff_id: Digest, layer: &Descriptor) -> bool {
-    manifest::digest_of(layer).is_ok_and(|digest| digest == diff_id)
+/// A stream that must have a digest: if it has not, its end is an error.
+struct Verified<R> {
+    from: R,
+    hasher: Option<Hasher>,
+    expected: Digest,
+}
+
+impl<R: Read> Verified<R> {
+    fn new(from: R, expected: Digest) -> Self {
+        Self { from, hasher: Some(Hasher::new(expected.algorithm())), expected }
+    }
+}
+
+impl<R: Read> Read for Verified<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        if count > 0 || buffer.is_empty() {
+            let bytes = buffer.get(..count).unwrap_or_default();
+            self.hasher.iter_mut().for_each(|hasher| hasher.update(bytes));
+        } else if self.hasher.take().is_some_and(|hasher| hasher.finish() != self.expected) {
+            let sentence =
+                format!("the stored layer {} is damaged; `rkt image verify` repairs it", self.expected);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, sentence));
+        }
+        Ok(count)
+    }
 }
 
 /// A descriptor of something that was written.

@@ -72,7 +72,7 @@ pub use certs::{Certificates, CertificatesError};
 pub use content::{Content, Format};
 pub use credentials::{Credential, CredentialLookup, Credentials, CredentialsError, HelperError, ServerAuth};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, ImageId};
-pub use export::{ExportError, Exported, export_docker_archive, export_oci, export_oci_archive};
+pub use export::{ExportError, Exported, export_aci, export_docker_archive, export_oci, export_oci_archive};
 pub use fetch::{FetchError, FetchOptions, PullPolicy, fetch};
 pub use import::{ImportError, import_archive, import_rootfs};
 pub use layer::LayerError;
@@ -91,8 +91,8 @@ pub use registry::{
 pub use render::{RenderError, render};
 pub use source::{Raw, Resolved, Source, SourceError, resolve};
 pub use store::{
-    Candidates, Damage, GcPlan, GcReport, Image, ImageRecord, InUse, LayerBlob, LayerCheck, LayerInfo, LayerTar,
-    LayerTarError, Pin, Pressure, Store, StoreError, StoreSettings, StoreSettingsError, Usage,
+    Candidates, Damage, GcPlan, GcReport, Image, ImageRecord, InUse, LayerBlob, LayerCheck, LayerInfo,
+    LayerTar, LayerTarError, Pin, Pressure, Store, StoreError, StoreSettings, StoreSettingsError, Usage,
 };
 pub use tarball::TarError;
 pub use trust::{

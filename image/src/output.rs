@@ -32,7 +32,7 @@ pub enum Existing {
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// There is something of that name, and it is not to be replaced.
-    #[error("{what} {} exists (try --overwrite)", path.display())]
+    #[error("{}: {what} exists (try --overwrite)", path.display())]
     Exists {
         /// `output file`, `output directory`.
         what: &'static str,
@@ -158,9 +158,6 @@ impl Place {
 }
 
 impl NewFile {
-    /// What it is called when it is in the way.
-    const WHAT: &'static str = "output file";
-
     /// Begins a file at `path`.
     ///
     /// # Errors
@@ -171,7 +168,7 @@ impl NewFile {
             Some(stat) if !is(&stat, rustix::fs::FileType::RegularFile) => {
                 return Err(OutputError::Kind { what: "a file", path: path.to_owned() });
             }
-            Some(_) if existing == Existing::Refuse => return Err(place.exists(Self::WHAT)),
+            Some(_) if existing == Existing::Refuse => return Err(place.exists(file(path))),
             _ => {}
         }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -197,7 +194,7 @@ impl NewFile {
         match self.existing {
             Existing::Replace => renameat(parent, from, parent, to).map_err(place.failed("name"))?,
             Existing::Refuse => match renameat_with(parent, from, parent, to, RenameFlags::NOREPLACE) {
-                Err(Errno::EXIST) => return Err(place.exists(Self::WHAT)),
+                Err(Errno::EXIST) => return Err(place.exists(file(&place.path))),
                 other => other.map_err(place.failed("name"))?,
             },
         }
@@ -326,6 +323,11 @@ impl Drop for NewDirectory {
             let _ = remove(self.place.parent.as_fd(), &name);
         }
     }
+}
+
+/// What a file is called when it is in the way.
+fn file(path: &Path) -> &'static str {
+    if path.extension().is_some_and(|ending| ending == "aci") { "output ACI file" } else { "output file" }
 }
 
 fn is(stat: &Stat, kind: rustix::fs::FileType) -> bool {

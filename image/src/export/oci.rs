@@ -104,16 +104,21 @@ pub fn export_oci_archive(
 
 /// Writes all blobs, and returns the entry for the index.
 fn write(parts: &Parts<'_>, place: &mut dyn Place) -> Result<(Descriptor, Exported), ExportError> {
-    let whole = parts.is_whole();
+    let whole = parts.is_whole()?;
     let (mut layers, mut sizes) = (Vec::new(), HashMap::new());
-    for (diff_id, _) in &parts.layers {
-        // A layer that an image has twice is written once. What a directory has already is not trusted.
-        let size = match sizes.get(diff_id) {
-            Some(size) => *size,
-            None => place.add(&blob_name(*diff_id), &mut parts.tar(*diff_id)?)?,
+    for (diff_id, layer) in &parts.layers {
+        let own = if whole { parts.own(*diff_id, layer)? } else { None };
+        let (digest, mut bytes): (Digest, Box<dyn Read>) = match own {
+            Some(own) => (parts.digest(layer)?, own),
+            None => (*diff_id, Box::new(parts.tar(*diff_id)?)),
         };
-        let _ = sizes.insert(*diff_id, size);
-        layers.push(describe(MediaType::ImageLayer, *diff_id, size)?);
+        // A layer that an image has twice is written once. What a directory has already is not trusted.
+        let size = match sizes.get(&digest) {
+            Some(size) => *size,
+            None => place.add(&blob_name(digest), &mut bytes)?,
+        };
+        let _ = sizes.insert(digest, size);
+        layers.push(describe(MediaType::ImageLayer, digest, size)?);
     }
     add_blob(place, parts.config_digest, &parts.config)?;
     let (bytes, media_type) = if whole {
@@ -173,7 +178,8 @@ fn merged(
     let mut index = index.as_object().cloned().unwrap_or_default();
     let mut entry = serde_json::to_value(entry).map_err(ExportError::Json)?;
     if let Some(tag) = tag {
-        entry["annotations"] = json!({ REF_NAME: tag });
+        let annotations = json!({ REF_NAME: tag });
+        let _ = entry.as_object_mut().map(|entry| entry.insert("annotations".to_owned(), annotations));
     }
     let mut entries = index.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default();
     let name = |entry: &Value| entry.get("annotations").and_then(|a| a.get(REF_NAME)).cloned();

@@ -57,9 +57,10 @@ fn append(file: &mut File, name: &str, from: &mut dyn Read) -> io::Result<u64> {
 /// A ustar header; sizes beyond eight gigabytes in GNU's way, which everybody reads.
 fn header(name: &str, size: u64) -> io::Result<[u8; BLOCK as usize]> {
     let mut block = [0; BLOCK as usize];
-    let mut put = |at: usize, bytes: &[u8]| match block.get_mut(at..at + bytes.len()) {
-        Some(field) => field.copy_from_slice(bytes),
-        None => {}
+    let mut put = |at: usize, bytes: &[u8]| {
+        if let Some(field) = block.get_mut(at..at + bytes.len()) {
+            field.copy_from_slice(bytes);
+        }
     };
     if name.len() > 99 {
         return Err(io::Error::other("the name is too long for an archive"));

@@ -84,12 +84,8 @@ impl Source for Rootfs<'_> {
         if matches!(self.layer, Form::AsItIs(_)) {
             return Ok(Box::new(whole(self.file)));
         }
-        let what = "layer";
-        Ok(compression::decoder(whole(self.file)).map_err(|source| SourceError::Read {
-            what,
-            digest,
-            source,
-        })?)
+        let failed = |source| SourceError::Read { what: "layer", digest, source };
+        compression::decoder(whole(self.file)).map_err(failed)
     }
 }
 

@@ -4,6 +4,7 @@
 //! that is content with the store never replaces it; one that is to ask the registry anyway does.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
@@ -42,7 +43,10 @@ impl Store {
         }
         let name = name.to_string();
         let path = self.refs().join(ref_file(&name));
-        self.write_json(&path, &RefFile { name, image, imported: Timestamp::now(), latest: false, local: true })
+        self.write_json(
+            &path,
+            &RefFile { name, image, imported: Timestamp::now(), latest: false, local: true },
+        )
     }
 
     /// Forgets a name, and leaves the image that it stood for. Nothing if there is no such name.
@@ -61,6 +65,15 @@ impl Store {
     pub(crate) fn is_local(&self, name: &ImageName) -> Result<bool, StoreError> {
         let path = self.refs().join(ref_file(&name.to_string()));
         Ok(optional(read_json::<RefFile>(&path))?.is_some_and(|file| file.local))
+    }
+
+    /// The trees of the image alone, bottom first: all of them, or of an ACI the one that is not of its dependencies.
+    #[must_use]
+    pub fn own_layers(&self, image: &Image) -> Vec<PathBuf> {
+        match image.aci() {
+            Some(_) => vec![self.trees().join(image.id.digest().hex()).join("rootfs")],
+            None => image.layers.clone(),
+        }
     }
 
     /// A manifest or configuration of the store, exactly as it came.

@@ -34,8 +34,15 @@ fn count(dir: &Path) -> usize {
 #[test]
 fn an_image_keeps_its_manifest_where_the_store_has_its_layers() {
     let mut bench = Bench::new();
-    let name =
-        bench.image("x", &[Layer::plain(&tar("one")), Layer::plain(&tar("two")), Layer::plain(&tar("one"))]);
+    let name = bench.image(
+        "x",
+        &[
+            Layer::gzip(&tar("one")),
+            Layer::zstd(&tar("two")),
+            Layer::plain(&tar("three")),
+            Layer::gzip(&tar("one")),
+        ],
+    );
     let image = bench.fetch(&name).unwrap();
     let exported = layout(&bench, &image, Some("x"), Existing::Refuse).unwrap();
     assert_eq!(exported, Exported { manifest: Some(image.id.digest()), own_manifest: true });
@@ -46,7 +53,7 @@ fn an_image_keeps_its_manifest_where_the_store_has_its_layers() {
         |path: &Path| export_oci_archive(&bench.store(), &image, path, Some("x"), Existing::Refuse).unwrap();
     assert!(export(&archive).own_manifest);
     assert_eq!(raw_manifest(&format!("oci-archive:{}:x", archive.display())), raw_manifest(&out));
-    assert!(!export(&bench.path("y.tar")).manifest.is_none());
+    assert!(export(&bench.path("y.tar")).manifest.is_some());
     assert!(std::fs::read(&archive).unwrap() == std::fs::read(bench.path("y.tar")).unwrap());
     let again = Bench::new();
     assert_eq!(again.fetch(&out).unwrap().id, image.id);
@@ -54,6 +61,37 @@ fn an_image_keeps_its_manifest_where_the_store_has_its_layers() {
     let copy = format!("oci:{}:x", bench.path("copy").display());
     let _ = run("skopeo", &["copy", "-q", "--insecure-policy", "--preserve-digests", &out, &copy]);
     assert_eq!(raw_manifest(&copy), raw_manifest(&out));
+}
+
+#[test]
+fn layers_that_were_not_kept_are_written_from_their_trees() {
+    let mut bench = Bench::new();
+    let name = bench.image("x", &[Layer::gzip(&tar("one")), Layer::zstd(&tar("two"))]);
+    let image = bench.fetch(&name).unwrap();
+    for tree in &image.layers {
+        std::fs::remove_file(tree.with_file_name("blob")).unwrap();
+    }
+    let exported = layout(&bench, &image, Some("x"), Existing::Refuse).unwrap();
+    assert!(!exported.own_manifest && exported.manifest != Some(image.id.digest()));
+    let out = format!("oci:{}:x", bench.path("out").display());
+    let back = Bench::new().fetch(&out).map(|back| (config_digest(&back), back.trees)).unwrap();
+    assert_eq!(back, (config_digest(&image), image.trees.clone()));
+    let copy = format!("oci:{}:x", bench.path("copy").display());
+    let _ = run("skopeo", &["copy", "-q", "--insecure-policy", &out, &copy]);
+}
+
+#[test]
+fn a_kept_layer_that_is_damaged_is_not_exported() {
+    let mut bench = Bench::new();
+    let name = bench.image("x", &[Layer::gzip(&tar("one"))]);
+    let image = bench.fetch(&name).unwrap();
+    let blob = image.layers[0].with_file_name("blob");
+    let mut bytes = std::fs::read(&blob).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&blob, bytes).unwrap();
+    let refused = layout(&bench, &image, None, Existing::Refuse).unwrap_err();
+    assert!(refused.contains("is damaged; `rkt image verify` repairs it"), "{refused}");
+    assert!(!bench.path("out/index.json").exists());
 }
 
 #[test]

@@ -7,7 +7,7 @@ const GONE: &[(&str, &str)] = &[
     ("attach", "see \"rkt run --interactive\" and \"rkt logs\""),
     ("completion", "it is not available yet"),
     ("config", "the configuration files are read as they are"),
-    ("export", "there are no ACIs here; an image is made by what builds OCI images"),
+    ("export", "pods are not made into images"),
     ("metadata-service", "there is none"),
 ];
 

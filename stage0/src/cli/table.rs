@@ -72,7 +72,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         name: "image export",
         arguments: "IMAGE OUTPUT",
         summary: "Export a stored image to a file or directory",
-        description: "OUTPUT is oci:DIR[:TAG] (the image is added to the layout), oci-archive:FILE[:TAG] or docker-archive:FILE[:REF]. In OCI formats the manifest, and so the image, stays the same wherever the store has the layers as they came; where not, the layers are written uncompressed and the new manifest's digest is said. The file appears when it is whole.",
+        description: "OUTPUT is oci:DIR[:TAG] (the image is added to the layout), oci-archive:FILE[:TAG], docker-archive:FILE[:REF], or FILE.aci for an ACI. In OCI formats the manifest, and so the image, stays the same wherever the store has the layers as they came; where not, the layers are written uncompressed and the new manifest's digest is said. The file appears when it is whole.",
         flags: &[image::export::FLAGS],
         grammar: Grammar::Mixed,
         access: Access::Root,

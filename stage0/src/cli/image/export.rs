@@ -1,5 +1,7 @@
 //! `rkt image export`: an image of the store as a file or directory that other programs take.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, bail};
 use image::{Existing, Exported, Image, ImageName, Reference, Store};
 
@@ -35,27 +37,35 @@ pub(crate) fn run(invocation: &Invocation) -> anyhow::Result<u8> {
 }
 
 /// Where to export to.
-fn target(output: &str) -> anyhow::Result<ImageName> {
+enum Target {
+    Aci(PathBuf),
+    Named(ImageName),
+}
+
+fn target(output: &str) -> anyhow::Result<Target> {
+    use ImageName::{DockerArchive, Oci, OciArchive};
     match output.parse() {
-        Ok(
-            target @ (ImageName::Oci { .. } | ImageName::OciArchive { .. } | ImageName::DockerArchive { .. }),
-        ) => Ok(target),
+        Ok(name @ (Oci { .. } | OciArchive { .. } | DockerArchive { .. })) => Ok(Target::Named(name)),
+        _ if output.ends_with(".aci") => Ok(Target::Aci(output.into())),
         _ => bail!(
-            "{output:?} is no output: it is oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:REF]"
+            "{output:?} is no output: it is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF] or FILE.aci"
         ),
     }
 }
 
-fn write(store: &Store, image: &Image, target: &ImageName, existing: Existing) -> anyhow::Result<Exported> {
+fn write(store: &Store, image: &Image, target: &Target, existing: Existing) -> anyhow::Result<Exported> {
     Ok(match target {
-        ImageName::Oci { path, tag } => image::export_oci(store, image, path, tag.as_deref(), existing)?,
-        ImageName::OciArchive { path, tag } => {
+        Target::Aci(path) => image::export_aci(store, image, path, existing)?,
+        Target::Named(ImageName::Oci { path, tag }) => {
+            image::export_oci(store, image, path, tag.as_deref(), existing)?
+        }
+        Target::Named(ImageName::OciArchive { path, tag }) => {
             image::export_oci_archive(store, image, path, tag.as_deref(), existing)?
         }
-        ImageName::DockerArchive { path, name } => {
+        Target::Named(ImageName::DockerArchive { path, name }) => {
             let name = name.as_deref().map(str::parse::<Reference>).transpose()?;
             image::export_docker_archive(store, image, path, name.as_ref(), existing)?
         }
-        other => bail!("{other} is no output"),
+        Target::Named(other) => bail!("{other} is no output"),
     })
 }

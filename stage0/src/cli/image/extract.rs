@@ -1,9 +1,9 @@
 //! `rkt image extract` and `rkt image render`: an image's file system as a directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use image::{Existing, Image, NewDirectory};
+use image::{Existing, Image, NewDirectory, Store};
 
 use super::{existing_store, find};
 use crate::cli::command::Invocation;
@@ -19,15 +19,15 @@ pub(crate) const FLAGS: &[Flag] = &[
 
 /// The image alone, without what it depends on.
 pub(crate) fn extract(invocation: &Invocation) -> anyhow::Result<u8> {
-    write(invocation)
+    write(invocation, Store::own_layers)
 }
 
 /// The image with everything beneath it.
 pub(crate) fn render(invocation: &Invocation) -> anyhow::Result<u8> {
-    write(invocation)
+    write(invocation, |_, image| image.layers.clone())
 }
 
-fn write(invocation: &Invocation) -> anyhow::Result<u8> {
+fn write(invocation: &Invocation, layers: fn(&Store, &Image) -> Vec<PathBuf>) -> anyhow::Result<u8> {
     let [text, output] = invocation.words.as_slice() else {
         bail!("an image and an output directory are needed (see --help)")
     };
@@ -36,17 +36,17 @@ fn write(invocation: &Invocation) -> anyhow::Result<u8> {
     let name = images::parse_name(store.as_ref(), text)?;
     let (store, id) = find(store, text, &name)?;
     let image = store.image(id)?;
-    let existing = existing(invocation);
+    let (layers, existing) = (layers(&store, &image), existing(invocation));
     if existing == Existing::Replace {
         refuse_to_replace(output, &invocation.data_path())?;
     }
     let new = NewDirectory::create(output, existing)?;
     let failed = || format!("cannot copy image {text:?} to {}", output.display());
     if invocation.flags.switch("rootfs-only") {
-        image::render(&image.layers, new.directory()).with_context(failed)?;
+        image::render(&layers, new.directory()).with_context(failed)?;
     } else {
         let root = new.subdirectory("rootfs")?;
-        image::render(&image.layers, std::os::fd::AsFd::as_fd(&root)).with_context(failed)?;
+        image::render(&layers, std::os::fd::AsFd::as_fd(&root)).with_context(failed)?;
         new.write("manifest", &manifest(&store, &image)?)?;
     }
     new.publish()?;
@@ -71,7 +71,7 @@ fn refuse_to_replace(output: &Path, data: &Path) -> anyhow::Result<()> {
 }
 
 /// The manifest that `rkt image cat-manifest` prints.
-fn manifest(store: &image::Store, image: &Image) -> anyhow::Result<Vec<u8>> {
+fn manifest(store: &Store, image: &Image) -> anyhow::Result<Vec<u8>> {
     let record = store.images()?.into_iter().find(|record| record.id == image.id);
     let name = record.and_then(|record| record.names.into_iter().next());
     let name = name.unwrap_or_else(|| image.id.to_string());

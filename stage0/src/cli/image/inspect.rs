@@ -37,23 +37,30 @@ fn report(store: &Store, image: &Image, record: Option<ImageRecord>) -> anyhow::
         "platform": image.platform,
         "size": image.size,
     });
-    if let Some(record) = record {
-        report["names"] = json!(record.names);
-        report["import_time"] = json!(time::nanoseconds(record.import_time));
-        report["last_used_time"] = json!(time::nanoseconds(record.last_used));
-    }
-    match &image.content {
-        Content::Oci { manifest, config } => {
-            report["config_digest"] = json!(manifest.config().digest().to_string());
-            report["created"] = json!(config.created());
-            report["author"] = json!(config.author());
-            report["annotations"] = json!(manifest.annotations());
-            report["labels"] = json!(config.config().as_ref().and_then(|config| config.labels().clone()));
-            report["config"] = json!(config.config());
-            report["history"] = json!(config.history());
-            report["layers"] = store.layers(image)?.iter().map(layer).collect();
+    let known = record.map(|record| {
+        json!({
+            "names": record.names,
+            "import_time": time::nanoseconds(record.import_time),
+            "last_used_time": time::nanoseconds(record.last_used),
+        })
+    });
+    let content = match &image.content {
+        Content::Oci { manifest, config } => json!({
+            "config_digest": manifest.config().digest().to_string(),
+            "created": config.created(),
+            "author": config.author(),
+            "annotations": manifest.annotations(),
+            "labels": config.config().as_ref().and_then(|config| config.labels().clone()),
+            "config": config.config(),
+            "history": config.history(),
+            "layers": store.layers(image)?.iter().map(layer).collect::<Vec<_>>(),
+        }),
+        Content::Aci(manifest) => json!({ "manifest": manifest }),
+    };
+    for more in [known, Some(content)].into_iter().flatten() {
+        if let (Value::Object(report), Value::Object(more)) = (&mut report, more) {
+            report.extend(more);
         }
-        Content::Aci(manifest) => report["manifest"] = json!(manifest),
     }
     Ok(report)
 }
