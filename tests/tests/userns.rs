@@ -55,15 +55,15 @@ fn stop(t: &Test<'_>, child: Child, uuid: &str) {
 fn first(t: &Test<'_>, uuid: &str) -> u32 {
     let text = t.sh(&format!("cat {}/pods/*/{uuid}/users.json", t.data()));
     let json: serde_json::Value = serde_json::from_str(text.ok()).unwrap();
-    assert_eq!(json["count"], 65536);
-    u32::try_from(json["first"].as_u64().unwrap()).unwrap()
+    assert_eq!(json.get("count").unwrap().as_u64(), Some(65536));
+    u32::try_from(json.get("first").and_then(|first| first.as_u64()).unwrap()).unwrap()
 }
 
 /// The number of the app's process on the host.
 fn process(t: &Test<'_>, uuid: &str) -> String {
     let started = t.sh(&format!("cat {}/pods/run/{uuid}/apps/app/attempts/1/started", t.data()));
     let json: serde_json::Value = serde_json::from_str(started.ok()).unwrap();
-    json["pid"].to_string()
+    json.get("pid").unwrap().to_string()
 }
 
 fn root_inside_is_nobody_outside(kind: Kind) {

@@ -110,11 +110,11 @@ impl Site {
 
     /// The directory with the only image's signatures.
     fn signatures(&self, repository: &str) -> std::path::PathBuf {
-        let entries =
+        let mut entries =
             std::fs::read_dir(self.bench.path("lookaside")).unwrap().map(|entry| entry.unwrap().path());
         let fits =
             |path: &std::path::PathBuf| path.display().to_string().contains(&format!("{repository}@sha256="));
-        entries.filter(fits).next().unwrap()
+        entries.find(fits).unwrap()
     }
 }
 

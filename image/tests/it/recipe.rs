@@ -98,7 +98,8 @@ fn move_parent(file: &Path) {
 #[test]
 fn files_of_a_damaged_tree_are_named() {
     let tar = Tar::default().file("dir/one", b"one").file("two", b"two").file("three", b"three").end();
-    let damages: [(fn(&Path), &str); 5] = [
+    type Damage = (fn(&Path), &'static str);
+    let damages: [Damage; 5] = [
         (|path| std::fs::write(path, "onE").unwrap(), "\"dir/one\" has other content"),
         (|path| std::fs::write(path, "only one").unwrap(), "\"dir/one\" the size is 8, not 3"),
         (|path| std::fs::remove_file(path).unwrap(), "\"dir/one\" is missing"),

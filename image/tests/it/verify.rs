@@ -64,7 +64,8 @@ fn damage_content(root: &Path) {
 
 #[test]
 fn every_kind_of_damage_is_named() {
-    let damages: [(fn(&Path), &str); 14] = [
+    type Damage = (fn(&Path), &'static str);
+    let damages: [Damage; 14] = [
         (damage_content, "\"implicit/two\" has other content; "),
         (
             |root| std::fs::set_permissions(root.join("dir"), PermissionsExt::from_mode(0o4755)).unwrap(),

@@ -78,7 +78,7 @@ fn checked(
     policy: impl FnOnce(&[String]) -> anyhow::Result<Policy>,
 ) -> anyhow::Result<Policy> {
     ensure!(
-        PathBuf::from(&request.dir) == terms.dir,
+        terms.dir == *request.dir,
         "the fetch service fetches into {}, and not into {:?}: only root can use other directories",
         terms.dir.display(),
         request.dir

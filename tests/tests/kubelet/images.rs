@@ -73,3 +73,23 @@ fn images_that_nothing_uses_are_collected() {
     // What a pod uses stays, however old.
     assert!(t.rkt(&["image", "list"]).ok().contains("busybox"));
 }
+
+#[test]
+fn a_full_file_system_has_images_collected() {
+    let t = begin("full_file_system");
+    // A file system of its own, of which an image takes more than a few percent.
+    let _ = t.sh(&format!("mount -t tmpfs -o size=128m rkt-images {}", t.data())).ok();
+    let _ = t.rkt(&["fetch", &Registry::shared(tests::Kind::Hybrid).image(Fixture::Redis)]).ok();
+    let mut agent = Agent::start_with(
+        &t,
+        &[
+            "--image-gc-period=300ms",
+            "--image-gc-high-threshold=2",
+            "--image-gc-low-threshold=1",
+            "--minimum-image-ttl-duration=0s",
+        ],
+    );
+    agent.wait("the image to go", SOON, || t.rkt(&["image", "list", "--no-legend"]).ok().is_empty());
+    agent.terminate();
+    let _ = t.sh(&format!("umount {}", t.data())).ok();
+}

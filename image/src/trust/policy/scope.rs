@@ -63,10 +63,9 @@ pub(super) fn is_lawful(transport: &str, scope: &str) -> bool {
         "docker" => {
             let rest = scope.strip_prefix("*.").unwrap_or(scope);
             let wild = rest.len() < scope.len();
-            !rest.contains(['*', ' ', '\t', '\n'])
-                && !rest.contains("://")
-                && rest.split('/').all(|component| !component.is_empty())
-                && !(wild && rest.contains(['/', ':', '@']))
+            let odd = rest.contains(['*', ' ', '\t', '\n']) || rest.contains("://");
+            let host_only = !rest.contains(['/', ':', '@']);
+            !odd && rest.split('/').all(|component| !component.is_empty()) && (!wild || host_only)
         }
         "oci" | "oci-archive" | "docker-archive" => {
             let path = scope.strip_prefix('/');
