@@ -6,6 +6,8 @@
 //! registries must not distribute. Documents are small; more than [`MAX_DOCUMENT`] is refused before it is read. What
 //! is wrong in one is told with its place.
 
+mod distinct;
+
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
 use serde_json::Value;
@@ -145,7 +147,10 @@ pub(crate) fn located<T: serde::de::DeserializeOwned>(
     bytes: &[u8],
 ) -> Result<T, DocumentError> {
     match from_go(bytes) {
-        Ok(document) => Ok(document),
+        Ok(document) => {
+            let twice = |source| DocumentError::Json { what, at: String::new(), source };
+            distinct::check(bytes).map_err(twice).map(|()| document)
+        }
         Err(_) => locate(what, bytes),
     }
 }

@@ -169,6 +169,16 @@ impl Reference {
         }
     }
 
+    /// Itself, if whoever reads what is displayed understands the same. A host without dot and port could be the
+    /// beginning of a repository: it can be asked, but not be part of a name.
+    pub(crate) fn nameable(self) -> Result<Self, ReferenceError> {
+        let name = self.to_string();
+        match name.parse::<Self>() {
+            Ok(read) if read == self => Ok(self),
+            _ => Err(ReferenceError::Registry { name, host: self.registry }),
+        }
+    }
+
     /// This repository, with the tag and the digest of another.
     pub(crate) fn with_version_of(&self, other: &Self) -> Self {
         Self { tag: other.tag.clone(), digest: other.digest, ..self.clone() }
@@ -325,9 +335,9 @@ pub(crate) fn untagged(text: &str) -> &str {
     text.split_once(':').map_or(text, |(text, _)| text)
 }
 
-/// Whether this can be the registry of a reference.
+/// Whether this can be the registry of a name.
 pub(crate) fn check_registry(text: &str) -> Result<(), ReferenceError> {
-    Reference::located(&format!("{text}/x")).map(|_| ())
+    Reference::located(&format!("{text}/x"))?.nameable().map(|_| ())
 }
 
 fn is_host(text: &str) -> bool {

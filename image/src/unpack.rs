@@ -38,10 +38,14 @@ pub(crate) use path::{Target, is_output};
 pub(crate) use tree::is_whiteout;
 use tree::{Found, Tree, set_opaque};
 
+/// What the names of directories may take in memory, where they wait for their metadata until the end: so many bytes for
+/// each entry that an archive may have.
+const NAME: u64 = 64;
+
 /// What one layer may use up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Entries of the archive.
+    /// Entries of the archive, and directories that it has entries in but none for.
     pub entries: u64,
     /// Bytes of all files together.
     pub bytes: u64,
@@ -237,6 +241,8 @@ struct Unpacker<'a> {
     limits: Limits,
     shape: Shape,
     totals: Unpacked,
+    /// Bytes of the names of `directories`, and of those that were there.
+    names: u64,
     /// What directories get when everything is in them.
     directories: BTreeMap<TreePath, Metadata>,
 }
@@ -255,7 +261,7 @@ type Archive<R> = Entries<Recording<R>>;
 impl<'a> Unpacker<'a> {
     fn new(tree: Tree<'a>, (limits, shape): (Limits, Shape), contents: Contents) -> Self {
         let (creator, totals) = (Creator::current(), Unpacked { shape, ..Unpacked::default() });
-        Self { tree, contents, creator, limits, shape, totals, directories: BTreeMap::new() }
+        Self { tree, contents, creator, limits, shape, totals, names: 0, directories: BTreeMap::new() }
     }
 
     fn run<R: BufRead>(&mut self, stream: Recording<R>) -> (Recording<R>, Result<Unpacked, UnpackError>) {
@@ -279,24 +285,25 @@ impl<'a> Unpacker<'a> {
                 Target::Bookkeeping | Target::Manifest => {}
             }
         }
+        // Those of the last entry, too.
+        self.totals.entries += self.tree.take_made();
+        self.check("entries", self.totals.entries, self.limits.entries)?;
         self.finish_directories()
     }
 
     /// Before anything is done for the entry.
     fn count(&mut self, entry: &Entry) -> Result<(), UnpackError> {
-        self.totals.entries += 1;
+        self.totals.entries += 1 + self.tree.take_made();
         let size = if entry.kind == Kind::File { entry.size } else { 0 };
         self.totals.bytes = self.totals.bytes.saturating_add(size);
         let Limits { entries, bytes, file } = self.limits;
-        let checks = [
-            ("entries", self.totals.entries, entries),
-            ("bytes in one file", size, file),
-            ("bytes unpacked", self.totals.bytes, bytes),
-        ];
-        match checks.into_iter().find(|(_, used, limit)| used > limit) {
-            Some((what, _, limit)) => Err(UnpackError::Limit { what, limit }),
-            None => Ok(()),
-        }
+        self.check("entries", self.totals.entries, entries)?;
+        self.check("bytes in one file", size, file)?;
+        self.check("bytes unpacked", self.totals.bytes, bytes)
+    }
+
+    fn check(&self, what: &'static str, used: u64, limit: u64) -> Result<(), UnpackError> {
+        if used > limit { Err(UnpackError::Limit { what, limit }) } else { Ok(()) }
     }
 
     fn root(&mut self, entry: &Entry) -> Result<(), UnpackError> {
@@ -320,6 +327,10 @@ impl<'a> Unpacker<'a> {
         let parent =
             self.tree.directory(parent).map_err(UnpackError::system("open the directory of", &entry.path))?;
         let dir = &parent.fd;
+        // Links can lead to where a path is longer than anybody could name: the layer could not be verified there.
+        if parent.child(name).len() > path::PATH_MAX {
+            return Err(UnpackError::refused(&entry.path, Refusal::TooLong));
+        }
         match entry.kind {
             Kind::Directory => {
                 self.directory(dir, name, &entry.path)?;
@@ -328,8 +339,10 @@ impl<'a> Unpacker<'a> {
                     let made = made.map_err(UnpackError::system("open the directory", &entry.path))?;
                     metadata.apply_xattrs(made, &entry.path)?;
                 }
+                self.names += path.as_bytes().len() as u64;
                 let _ = self.directories.insert(path, metadata);
-                Ok(())
+                let most = self.limits.entries.saturating_mul(NAME);
+                self.check("bytes of names of directories", self.names, most)
             }
             Kind::File => self.file(&parent, (name, &path), entry.size, &metadata, entries),
             Kind::Symlink => {

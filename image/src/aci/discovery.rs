@@ -13,6 +13,8 @@ use crate::platform::Platform;
 
 /// The most of a page that is read.
 pub(super) const MAX_PAGE: u64 = 1 << 20;
+/// The longest template. One as long as a page could name the image a hundred thousand times.
+const MAX_TEMPLATE: usize = 4096;
 
 /// Where an image is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,9 @@ fn covers(prefix: &str, name: &str) -> bool {
 
 /// The address, if everything in the template is known.
 fn filled(template: &str, name: &AciName, host: &Platform, ext: &str) -> Option<String> {
+    if template.len() > MAX_TEMPLATE {
+        return None;
+    }
     let mut text = template.replace("{name}", &escaped(name.name())).replace("{ext}", ext);
     let version = name.version().unwrap_or("latest");
     text = text.replace("{version}", &escaped(version));

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::{Credential, CredentialsError, normal, parse};
 
@@ -71,6 +72,7 @@ struct Auth {
 enum AuthType {
     Basic(UserPassword),
     OAuth {
+        #[serde(deserialize_with = "line")]
         token: String,
     },
     Aws {
@@ -81,6 +83,12 @@ enum AuthType {
         #[serde(rename = "awsRegion")]
         region: Option<String>,
     },
+}
+
+/// What goes into a header as it is.
+fn line<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.contains(char::is_control) { Err(D::Error::custom("it is not one line")) } else { Ok(text) }
 }
 
 /// What the `*.json` of a directory say. Within one directory nothing may be said twice.

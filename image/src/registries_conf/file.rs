@@ -141,7 +141,7 @@ fn aliases(
 
 /// The target of an alias: a registry's repository, without tag and digest.
 fn alias(target: &str) -> Result<Reference, ReferenceError> {
-    let reference = Reference::located(target)?;
+    let reference = Reference::located(target)?.nameable()?;
     // Without either, a reference means the tag `latest`.
     if target.contains('@') || target.rsplit('/').next().is_some_and(|last| last.contains(':')) {
         return Err(ReferenceError::Repository { name: target.to_owned(), repository: target.to_owned() });

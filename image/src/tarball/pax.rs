@@ -27,16 +27,19 @@ impl Records {
     }
 
     fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), TarError> {
-        let number = |name| decimal(value).map(Some).ok_or(TarError::Number(name));
+        // An empty value takes a record back: what the header says counts then.
+        let given = !value.is_empty();
+        let number = |name| given.then(|| decimal(value).ok_or(TarError::Number(name))).transpose();
         match key {
-            // An empty value takes a record back.
-            _ if value.is_empty() && !key.starts_with(XATTR) => {}
-            b"path" => self.path = Some(value.to_vec()),
-            b"linkpath" => self.link = Some(value.to_vec()),
+            b"path" => self.path = given.then(|| value.to_vec()),
+            b"linkpath" => self.link = given.then(|| value.to_vec()),
             b"size" => self.size = number("size")?,
             b"uid" => self.uid = number("uid")?,
             b"gid" => self.gid = number("gid")?,
-            b"mtime" => self.mtime = Some(time(value).ok_or(TarError::Number("mtime"))?),
+            b"mtime" => {
+                let time = || time(value).ok_or(TarError::Number("mtime"));
+                self.mtime = given.then(time).transpose()?;
+            }
             _ if key.starts_with(b"GNU.sparse.") => return Err(TarError::Sparse),
             _ => {
                 if let Some(name) = key.strip_prefix(XATTR) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Refusal;
 
 const NAME_MAX: usize = 255;
-const PATH_MAX: usize = 4095;
+pub(super) const PATH_MAX: usize = 4095;
 
 /// What makes a name a whiteout.
 const WHITEOUT: &[u8] = b".wh.";

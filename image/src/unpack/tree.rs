@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags, chmodat, fsetxattr, mkdirat, openat2,
-    readlinkat, renameat, statat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags, chmodat, fsetxattr, mkdirat, openat,
+    openat2, readlinkat, renameat, statat, unlinkat,
 };
 use rustix::io::{Errno, Result};
 
@@ -33,6 +33,8 @@ pub(super) struct Tree<'a> {
     root: Rc<Parent>,
     aside: BorrowedFd<'a>,
     moved: u64,
+    /// Directories that no entry names.
+    made: u64,
     /// Content that the archive brought is not in the tree any more.
     lost: bool,
     parents: HashMap<Vec<u8>, Rc<Parent>>,
@@ -65,7 +67,7 @@ pub(super) enum Found {
 impl<'a> Tree<'a> {
     pub(super) fn new(root: OwnedFd, aside: BorrowedFd<'a>) -> Self {
         let root = Rc::new(Parent { fd: root, path: Vec::new() });
-        Self { root, aside, moved: 0, lost: false, parents: HashMap::new() }
+        Self { root, aside, moved: 0, made: 0, lost: false, parents: HashMap::new() }
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
@@ -133,16 +135,17 @@ impl<'a> Tree<'a> {
     fn make(&mut self, path: &[u8]) -> Result<Parent> {
         let mut todo: Vec<Vec<u8>> = components(path);
         let mut done: Vec<Vec<u8>> = Vec::new();
+        let mut dir = self.open(b"", DIRECTLY)?;
         let mut links = 0;
         while let Some(name) = todo.pop() {
             if name == b".." {
-                let _ = done.pop();
+                // Above the root is the root. Nobody else moves directories of this tree meanwhile.
+                dir = if done.pop().is_some() { enter(&dir, b"..")? } else { dir };
                 continue;
             }
-            let dir = self.open(&done.join(&b'/'), DIRECTLY)?;
             match statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::Directory => done.push(name),
+                    FileType::Directory => dir = enter(&dir, &name)?,
                     FileType::Symlink => {
                         links += 1;
                         if links > MAX_LINKS {
@@ -151,26 +154,40 @@ impl<'a> Tree<'a> {
                         let target = readlinkat(&dir, &*name, Vec::new())?;
                         if target.as_bytes().starts_with(b"/") {
                             done.clear();
+                            dir = self.open(b"", DIRECTLY)?;
                         }
                         todo.extend(components(target.as_bytes()));
+                        continue;
                     }
                     _ if is_whiteout(&stat) => {
                         unlinkat(&dir, &*name, AtFlags::empty())?;
-                        make_directory(&dir, &name)?;
-                        done.push(name);
-                        set_opaque(&self.open(&done.join(&b'/'), ResolveFlags::BENEATH)?)?;
+                        dir = self.make_directory(&dir, &name)?;
+                        set_opaque(&dir)?;
                     }
                     _ => return Err(Errno::NOTDIR),
                 },
-                Err(Errno::NOENT) => {
-                    make_directory(&dir, &name)?;
-                    done.push(name);
-                }
+                Err(Errno::NOENT) => dir = self.make_directory(&dir, &name)?,
                 Err(error) => return Err(error),
             }
+            done.push(name);
         }
+        // Opened again from the root: what has no path of a lawful length could not be found later.
         let path = done.join(&b'/');
         Ok(Parent { fd: self.open(&path, DIRECTLY)?, path })
+    }
+
+    /// A directory that the archive does not describe, with the mode that it gets then, whatever the umask.
+    fn make_directory(&mut self, dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+        let mode = Mode::from_raw_mode(0o755);
+        mkdirat(dir, name, mode)?;
+        self.made += 1;
+        chmodat(dir, name, mode, AtFlags::empty())?;
+        enter(dir, name)
+    }
+
+    /// How many directories were made that no entry names, since this was last asked.
+    pub(super) fn take_made(&mut self) -> u64 {
+        std::mem::take(&mut self.made)
     }
 
     /// What is at `name`.
@@ -227,11 +244,10 @@ fn components(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|byte| *byte == b'/').filter(meaning).rev().map(<[u8]>::to_vec).collect()
 }
 
-/// A directory that the archive does not describe, with the mode that it gets then, whatever the umask.
-fn make_directory(dir: &OwnedFd, name: &[u8]) -> Result<()> {
-    let mode = Mode::from_raw_mode(0o755);
-    mkdirat(dir, name, mode)?;
-    chmodat(dir, name, mode, AtFlags::empty())
+/// Opens a directory by one name in another, or its parent.
+fn enter(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(dir, name, flags, Mode::empty())
 }
 
 /// Overlayfs takes a character device 0:0 for "nothing here, whatever is below".

@@ -92,6 +92,11 @@ impl Tar {
         self
     }
 
+    /// Without its end, for more to follow.
+    pub(crate) fn unfinished(self) -> Vec<u8> {
+        self.0
+    }
+
     pub(crate) fn end(mut self) -> Vec<u8> {
         self.0.extend_from_slice(&[0; 1024]);
         self.0

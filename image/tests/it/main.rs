@@ -17,6 +17,8 @@ mod aci_remote;
 #[cfg(test)]
 mod auth;
 #[cfg(test)]
+mod bombs;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod digests;
