@@ -7,7 +7,7 @@ DESTDIR ?=
 BUILD ?= target/release
 CARGO ?= cargo
 
-.PHONY: help setup setup-bench build release lint test demo bench install clean
+.PHONY: help setup setup-bench build release lint test fuzz demo bench install clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ lint: setup ## Formatting, clippy, licences and sources of dependencies
 test: lint ## Every test, end to end ones included
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace --no-fail-fast
+
+# How long each target runs, in seconds.
+FUZZ_SECONDS ?= 600
+fuzz: setup ## Feed what is read from outside with nonsense (a nightly compiler and cargo-fuzz are needed)
+	@fuzz/run $(FUZZ_SECONDS)
 
 demo: release ## The main job, shown in a screen or two
 	$(CARGO) build --release -p tests --bins

@@ -27,3 +27,29 @@ pub use manifest::{AciManifestError, check_platform};
 pub use name::{AciName, AciNameError, AciWord};
 pub use remote::{AciAuthorization, AciRemoteError, discover_keys};
 pub(crate) use remote::{file_name, is_useful};
+
+/// What fuzzers call.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod outside {
+    use std::path::Path;
+
+    use super::{AciFileError, AciName, discovery, file};
+    use crate::platform::Platform;
+
+    /// Reads a file as [`super::fetch`] does at first: the id of the image, and its manifest.
+    pub(crate) fn scan(path: &Path, limit: u64) -> Result<(u64, pod::manifest::ImageManifest), AciFileError> {
+        let scan = file::AciFile::open(path)?.scan(limit)?;
+        Ok((scan.tar_size, scan.parsed))
+    }
+
+    /// All addresses that a page leads to.
+    pub(crate) fn addresses(page: &[u8], name: &AciName, host: &Platform) -> Vec<String> {
+        let endpoint = discovery::endpoint(page, name, host);
+        endpoint.into_iter().flat_map(|endpoint| [endpoint.aci, endpoint.signature]).collect()
+    }
+
+    /// The same for keys, which are checked later.
+    pub(crate) fn keys(page: &[u8], name: &str) -> Vec<String> {
+        discovery::keys(page, name)
+    }
+}

@@ -102,3 +102,7 @@ pub use trust::{
 };
 pub use unpack::{Limits, Refusal, Shape, UnpackError, Unpacked};
 pub use verify::{RepairError, Verdict, Verified, VerifyOptions, verify};
+
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -44,6 +44,13 @@ pub use http::HttpError;
 pub use proxy::{Proxies, ProxyError};
 pub use retry::Patience;
 
+/// Everything that reads the text of a header.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_headers(text: &str) {
+    let _ = challenge::parse(text);
+    let _ = retry::retry_after(text, jiff::Timestamp::UNIX_EPOCH);
+}
+
 /// What a host's administrator configured. The default is a host where nothing is configured.
 #[derive(Clone, Debug, Default)]
 pub struct RegistryConfig {

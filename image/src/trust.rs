@@ -27,5 +27,7 @@ pub use admission::{
 };
 pub use keystore::{KEYSTORE_DIR, Keystore, KeystoreError, Prefix, Scope, StoredKey, TrustError};
 pub use lookaside::{LookasideError, REGISTRIES_DIR};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use openpgp::verify_detached;
 pub use openpgp::{Certificate, KeyError, MAX_SIGNATURE, OpenPgpError, Signer};
 pub use policy::{POLICY_FILE, PolicyError};
