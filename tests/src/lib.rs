@@ -14,6 +14,7 @@
 //! * [`Test`] is one test inside a node: its directories, and the record kept when it fails;
 //! * [`installed`] is a node with what `make install` installs;
 //! * [`fixtures`] builds OCI images from Debian packages; [`registry`] serves them;
+//! * [`hostile`] makes images that mean harm;
 //! * [`bench`] times commands against one another.
 //!
 //! | environment | does |
@@ -37,6 +38,7 @@ mod command;
 mod control_group;
 pub mod fixtures;
 mod guard;
+pub mod hostile;
 mod init;
 pub mod installed;
 pub mod keeper;
