@@ -1,5 +1,7 @@
 //! Manifests, indexes and configurations that lie, contradict themselves, or want to be too much.
 
+#![expect(clippy::indexing_slicing, reason = "the JSON is made a few lines above")]
+
 use serde_json::{Value, json};
 
 use super::layout::{Image, Layer, digest};

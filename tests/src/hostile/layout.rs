@@ -1,5 +1,7 @@
 //! The documents around layers, and lies in them.
 
+#![expect(clippy::indexing_slicing, reason = "a key that a JSON value has not is null")]
+
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
