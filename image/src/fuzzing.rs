@@ -13,6 +13,7 @@ mod documents;
 mod entries;
 mod headers;
 mod names;
+mod policy;
 mod registries;
 mod signatures;
 
@@ -24,6 +25,7 @@ pub use documents::documents;
 pub use entries::entries;
 pub use headers::headers;
 pub use names::names;
+pub use policy::policy;
 pub use registries::registries;
 pub use signatures::signatures;
 
@@ -103,5 +105,10 @@ mod tests {
     #[test]
     fn the_corpus_of_pages_keeps_every_promise() {
         replay("pages", |bytes, _| super::pages(bytes));
+    }
+
+    #[test]
+    fn the_corpus_of_policy_keeps_every_promise() {
+        replay("policy", |bytes, _| super::policy(bytes));
     }
 }

@@ -102,7 +102,8 @@ impl Policy {
         Self::parse(file, &text).map(Some)
     }
 
-    fn parse(file: &Path, text: &str) -> Result<Self, PolicyError> {
+    /// Understands the text of `file`.
+    pub(super) fn parse(file: &Path, text: &str) -> Result<Self, PolicyError> {
         let parsed = serde_json::from_str(text);
         let File { default, transports } =
             parsed.map_err(|source| PolicyError::Parse { file: file.to_owned(), source })?;
